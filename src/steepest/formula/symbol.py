@@ -1,0 +1,255 @@
+"""Symbols that stand for a value of a formula, and the tape on which arithmetic with them is written down."""
+
+import numbers
+from typing import Any
+
+import numpy as np
+
+ELEMENT, SCALAR, SHARED = "mn", "", "*"
+CONSTANT = "c"
+BOOLEAN = frozenset({"lt", "le", "eq", "ne", "and", "or", "not"})
+REDUCTIONS = frozenset({"total", "square_total", "dot", "largest"})
+MATRIX = frozenset({"matmul", "transpose", "row_mean", "column_mean", "orthogonalize", "qr", "eigenbasis"})
+WEAK = {CONSTANT: 0, SHARED: 1, SCALAR: 2}
+PLAIN: dict[str, Any] = {}  # functions of NumPy and torch, by name, that mean the same here: filled by `foreign`
+_ALTERNATIVE = {
+    "sqrt": "sqrt", "rsqrt": "1 / sqrt", "sign": "sign", "exp": "exp", "log": "log", "abs": "abs", "absolute": "abs",
+    "maximum": "maximum", "minimum": "minimum", "max": "maximum(a, b) or largest(x)", "min": "minimum",
+    "where": "where", "clip": "minimum(maximum(x, low), high)", "clamp": "minimum(maximum(x, low), high)",
+    "sum": "total", "mean": "mean", "norm": "norm", "vector_norm": "norm", "square": "x * x", "pow": "x * x or sqrt",
+    "power": "x * x or sqrt", "lerp": "b * x + (1 - b) * y", "mul": "*", "add": "+", "sub": "-", "div": "/",
+    "multiply": "*", "subtract": "-", "divide": "/", "dot": "dot", "matmul": "a @ b", "numel": "size", "size": "size",
+}  # fmt: skip
+
+
+class FormulaError(TypeError):
+    """A rule wrote something that has no meaning element by element. One sentence, with what to write instead."""
+
+
+class Tape:
+    """What a rule did, in order. `nodes[i] = (operation, shape, *arguments)`; `constants` are its scalars, in double.
+
+    matrix: (rows, columns) of the parameter where the graph is made for one shape, else None.
+    """
+
+    __slots__ = ("constants", "matrix", "nodes")
+
+    def __init__(self, matrix: tuple[int, int] | None = None) -> None:
+        self.nodes: list[tuple] = []
+        self.constants: list[float] = []
+        self.matrix = matrix
+
+    def add(self, operation: str, shape: str, *arguments: object) -> "Symbol":
+        """Append one operation and return the symbol of its result."""
+        nodes = self.nodes
+        nodes.append((operation, shape, *arguments))
+        return Symbol(self, len(nodes) - 1, shape)
+
+    def input(self, name: str, shape: str = ELEMENT) -> "Symbol":
+        """Return the symbol of a tensor that the caller supplies."""
+        return self.add("input", shape, name)
+
+    def constant(self, value: float) -> "Symbol":
+        """Return the symbol of a scalar. Its value is not part of the graph, so a new one compiles nothing."""
+        self.constants.append(value)
+        return self.add("constant", CONSTANT, len(self.constants) - 1)
+
+
+class Symbol:
+    """One value of a formula that is being traced."""
+
+    __hash__ = None  # type: ignore[assignment]  # == is a comparison of elements, so identity must not stand in for it
+    __slots__ = ("index", "shape", "tape")
+
+    def __init__(self, tape: Tape, index: int, shape: str) -> None:
+        self.tape = tape
+        self.index = index
+        self.shape = shape
+
+    @property
+    def is_boolean(self) -> bool:
+        """Whether this is the result of a comparison."""
+        return self.tape.nodes[self.index][0] in BOOLEAN
+
+    def __add__(self, other: object) -> "Symbol":
+        return binary("add", self, other)
+
+    def __radd__(self, other: object) -> "Symbol":
+        return binary("add", other, self)
+
+    def __sub__(self, other: object) -> "Symbol":
+        return binary("sub", self, other)
+
+    def __rsub__(self, other: object) -> "Symbol":
+        return binary("sub", other, self)
+
+    def __mul__(self, other: object) -> "Symbol":
+        return binary("mul", self, other)
+
+    def __rmul__(self, other: object) -> "Symbol":
+        return binary("mul", other, self)
+
+    def __truediv__(self, other: object) -> "Symbol":
+        return binary("div", self, other)
+
+    def __rtruediv__(self, other: object) -> "Symbol":
+        return binary("div", other, self)
+
+    def __neg__(self) -> "Symbol":
+        return unary("neg", self)
+
+    def __pos__(self) -> "Symbol":
+        return self
+
+    def __abs__(self) -> "Symbol":
+        return unary("abs", self)
+
+    def __pow__(self, exponent: object) -> "Symbol":
+        if exponent == 2:
+            return self * self
+        if exponent == 0.5:
+            return unary("sqrt", self)
+        raise FormulaError(
+            f"an element to the power {exponent!r} has no exact kernel: write x * x, products of it, or sqrt(x)"
+        )
+
+    def __rpow__(self, base: object) -> "Symbol":
+        raise FormulaError(f"{base!r} to the power of an element is not offered: write exp(x * log({base!r}))")
+
+    def __lt__(self, other: object) -> "Symbol":
+        return binary("lt", self, other)
+
+    def __gt__(self, other: object) -> "Symbol":
+        return binary("lt", other, self)
+
+    def __le__(self, other: object) -> "Symbol":
+        return binary("le", self, other)
+
+    def __ge__(self, other: object) -> "Symbol":
+        return binary("le", other, self)
+
+    def __eq__(self, other: object) -> "Symbol":  # type: ignore[override]
+        return binary("eq", self, other)
+
+    def __ne__(self, other: object) -> "Symbol":  # type: ignore[override]
+        return binary("ne", self, other)
+
+    def __and__(self, other: object) -> "Symbol":
+        return _logic("and", self, other)
+
+    def __or__(self, other: object) -> "Symbol":
+        return _logic("or", self, other)
+
+    def __invert__(self) -> "Symbol":
+        if not self.is_boolean:
+            raise FormulaError("~ needs a comparison such as g > 0, and got a number")
+        return self.tape.add("not", self.shape, self.index)
+
+    def __matmul__(self, other: object) -> "Symbol":
+        if not isinstance(other, Symbol) or len(self.shape) != 2 or len(other.shape) != 2:
+            raise FormulaError("@ multiplies matrices, such as g @ g.T: for elements write a * b or dot(a, b)")
+        if self.shape[1] != other.shape[0]:
+            raise FormulaError(f"@ of a {self.shape} by a {other.shape} matrix: the inner sides differ")
+        return self.tape.add("matmul", self.shape[0] + other.shape[1], self.index, other.index)
+
+    @property
+    def T(self) -> "Symbol":  # noqa: N802  the field's name
+        """The transposed matrix."""
+        if len(self.shape) != 2:
+            raise FormulaError(".T needs a matrix, and this is one value for the whole tensor")
+        return self.tape.add("transpose", self.shape[::-1], self.index)
+
+    def __bool__(self) -> bool:
+        raise FormulaError(
+            "an element has no single truth value, so `if`, `and`, `or`, max() and min() cannot look at it: "
+            "write where(condition, a, b), maximum(a, b), a & b, or use `if` on scalars only"
+        )
+
+    def __float__(self) -> float:
+        raise FormulaError(
+            "an element is not a single number, so float() and the functions of `math` cannot take it: "
+            "use the functions of this package, such as steepest.sqrt"
+        )
+
+    def __getitem__(self, key: object) -> "Symbol":
+        raise FormulaError("a formula speaks of one element and cannot index: write it for all elements at once")
+
+    def __iter__(self):
+        raise FormulaError("a formula speaks of one element and cannot be iterated or unpacked")
+
+    def __floordiv__(self, other: object) -> "Symbol":
+        raise FormulaError("// of elements is not offered: write a / b")
+
+    __mod__ = __rmod__ = __rfloordiv__ = __floordiv__
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise FormulaError(_instead(f".{name}", name))
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *arguments: object, **keywords: object) -> Any:
+        """Take NumPy's functions, so that np.sqrt(g) and np.float32(2) * g mean what they say."""
+        replacement = PLAIN.get(ufunc.__name__)
+        if method != "__call__" or keywords or replacement is None:
+            raise FormulaError(_instead(f"np.{ufunc.__name__}", ufunc.__name__))
+        return replacement(*arguments)
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: object, arguments: tuple = (), keywords: object = None) -> Any:
+        name = getattr(function, "__name__", "?").strip("_")
+        replacement = PLAIN.get(name)
+        if replacement is None or keywords:
+            raise FormulaError(_instead(f"torch.{name}", name))
+        return replacement(*arguments)
+
+
+def _instead(written: str, name: str) -> str:
+    alternative = _ALTERNATIVE.get(name.strip("_"))
+    advice = f"write {alternative}" if alternative else "use arithmetic and the functions of steepest.formula"
+    return f"{written} cannot be used in a formula, which speaks of one element: {advice}"
+
+
+def lift(tape: Tape, value: object) -> Symbol:
+    if isinstance(value, Symbol):
+        return value
+    if isinstance(value, numbers.Number | np.generic) or getattr(value, "ndim", None) == 0:
+        return tape.constant(float(value))  # type: ignore[arg-type]
+    raise FormulaError(f"a formula works with elements and numbers, and got {type(value).__name__}")
+
+
+def number(symbol: Symbol) -> Symbol:
+    """Count a truth value as 0 or 1, as NumPy does."""
+    if symbol.is_boolean:
+        return symbol.tape.add("float", symbol.shape, symbol.index)
+    return symbol
+
+
+def joint(a: str, b: str) -> str:
+    """The shape of elementwise arithmetic between two shapes."""
+    if a == b or b == CONSTANT:
+        return a
+    if a in WEAK or b in WEAK:
+        return max(a, b, key=lambda shape: WEAK.get(shape, 3))
+    sides = [x if y in (x, "1") else y if x == "1" else None for x, y in zip(a, b, strict=True)]
+    if None in sides:
+        raise FormulaError(f"elementwise arithmetic between a {a} and a {b} matrix: their sides differ")
+    return "".join(side for side in sides if side)
+
+
+def binary(operation: str, a: object, b: object) -> Symbol:
+    tape = a.tape if isinstance(a, Symbol) else b.tape  # type: ignore[union-attr]
+    a, b = number(lift(tape, a)), number(lift(tape, b))
+    return tape.add(operation, joint(a.shape, b.shape), a.index, b.index)
+
+
+def _logic(operation: str, a: Symbol, b: object) -> Symbol:
+    if not (a.is_boolean and isinstance(b, Symbol) and b.is_boolean):
+        raise FormulaError("& and | join comparisons, such as (g > 0) & (m > 0), and got a number")
+    return a.tape.add(operation, joint(a.shape, b.shape), a.index, b.index)
+
+
+def unary(operation: str, x: Symbol) -> Symbol:
+    x = number(x)
+    return x.tape.add(operation, x.shape, x.index)
+
+

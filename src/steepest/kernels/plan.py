@@ -1,0 +1,192 @@
+"""From a tape to a program: which values are computed when, and by whom.
+
+A *stage* is one pass of the fused kernel over the elements. Whole-tensor functions cut a formula into stages: a norm is
+known only after a pass that adds it up. Every stage but the last only reads, so nothing is overwritten while it is
+still needed; the last one writes the parameter and all states. Between stages, scalars (one for each tensor) and matrix
+functions are worked out by `kernels.interpret`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from steepest.formula.symbol import CONSTANT, ELEMENT, MATRIX, REDUCTIONS, SCALAR, SHARED, Symbol, Tape
+
+LEAVES = frozenset({"input", "constant", "size"})
+_SINGLE = frozenset({CONSTANT, SHARED, SCALAR})
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One pass over the elements.
+
+    loads: inputs read. temporaries: values of matrix functions read. scalars: one-for-each-tensor values needed.
+    reductions: sums computed. kept: values stored for matrix functions. stores: (name of the tensor, value).
+    """
+
+    loads: tuple[str, ...]
+    temporaries: tuple[int, ...]
+    scalars: tuple[int, ...]
+    constants: tuple[int, ...]
+    body: tuple[int, ...]
+    reductions: tuple[int, ...]
+    kept: tuple[int, ...]
+    stores: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A graph without repetitions, and its stages. Hashable by `key`; constants are not part of it."""
+
+    nodes: tuple[tuple, ...]
+    outputs: tuple[tuple[str, int], ...]
+    stages: tuple[Stage, ...] = ()
+    fused: frozenset[int] = field(default=frozenset(), repr=False)
+
+    def arguments(self, index: int) -> tuple[int, ...]:
+        """Return the values that a value is computed from."""
+        return arguments(self.nodes[index])
+
+    @property
+    def states(self) -> dict[str, str]:
+        """Name and shape of each tensor that is read or written, besides p and g."""
+        written = {name: self.nodes[index][1] for name, index in self.outputs}
+        read = {node[2]: node[1] for node in self.nodes if node[0] == "input"}
+        return {name: shape for name, shape in {**written, **read}.items() if name not in ("p", "g")}
+
+
+def arguments(node: tuple) -> tuple[int, ...]:
+    """Return the arguments of a node that are nodes: those that are integers."""
+    return () if node[0] in LEAVES else tuple(a for a in node[2:] if type(a) is int)
+
+
+def plan(tape: Tape, outputs: Mapping[str, Symbol]) -> Program:
+    """Cut a traced formula into stages. outputs: name of each tensor to write -> its new value.
+
+    An output that is its own input is dropped: a state that a rule hands back untouched is never stored.
+    """
+    nodes, renamed = _without_repetition(tape.nodes, outputs)
+    written = tuple(
+        (name, renamed[symbol.index])
+        for name, symbol in outputs.items()
+        if tape.nodes[symbol.index] != ("input", symbol.shape, name)
+    )
+    nodes, written = _reachable(nodes, written)
+    fused = _fused(nodes)
+    level = _levels(nodes, fused)
+    last = _last(nodes, fused, level, written)
+    stages = tuple(_stage(nodes, fused, level, k, written if k == last else ()) for k in range(last + 1))
+    return Program(nodes, written, stages, fused)
+
+
+def _without_repetition(nodes: list[tuple], outputs: Mapping[str, Symbol]) -> tuple[list[tuple], dict[int, int]]:
+    """Give equal expressions one node (a constant is equal to nothing but itself)."""
+    kept: list[tuple] = []
+    place: dict[tuple, int] = {}
+    renamed: dict[int, int] = {}
+    for index, node in enumerate(nodes):
+        new = node
+        if node[0] not in LEAVES:
+            new = (*node[:2], *(renamed[a] if type(a) is int else a for a in node[2:]))
+        if new not in place:
+            place[new] = len(kept)
+            kept.append(new)
+        renamed[index] = place[new]
+    return kept, renamed
+
+
+def _reachable(nodes: list[tuple], outputs: tuple[tuple[str, int], ...]) -> tuple[tuple, tuple]:
+    """Drop what no output needs."""
+    needed = _ancestors(nodes, [index for _, index in outputs])
+    order = sorted(needed)
+    renamed = {old: new for new, old in enumerate(order)}
+    kept = tuple(
+        node if node[0] in LEAVES else (*node[:2], *(renamed[a] if type(a) is int else a for a in node[2:]))
+        for node in (nodes[old] for old in order)
+    )
+    return kept, tuple((name, renamed[index]) for name, index in outputs)
+
+
+def _ancestors(nodes: list[tuple] | tuple[tuple, ...], roots: list[int]) -> set[int]:
+    seen: set[int] = set()
+    todo = list(roots)
+    while todo:
+        index = todo.pop()
+        if index not in seen:
+            seen.add(index)
+            todo.extend(arguments(nodes[index]))
+    return seen
+
+
+def _fused(nodes: tuple[tuple, ...]) -> frozenset[int]:
+    """Return the values that the kernel computes: elementwise ones, and sums over elements."""
+    elementwise = {ELEMENT, *_SINGLE}
+
+    def is_fused(node: tuple) -> bool:
+        operation, shape = node[:2]
+        if operation in LEAVES or operation in MATRIX or not (shape == ELEMENT or operation in REDUCTIONS):
+            return False
+        return all(nodes[a][1] in elementwise for a in arguments(node))
+
+    return frozenset(index for index, node in enumerate(nodes) if is_fused(node))
+
+
+def _levels(nodes: tuple[tuple, ...], fused: frozenset[int]) -> list[int]:
+    """Return the first stage before which (for kernel values: in which) each value is known."""
+    level: list[int] = []
+    for index, node in enumerate(nodes):
+        operation = node[0]
+        ready = 0
+        for a in arguments(node):
+            from_kernel = a in fused and nodes[a][0] not in REDUCTIONS
+            ready = max(ready, level[a] + (from_kernel and index not in fused))
+        level.append(ready + (index in fused and operation in REDUCTIONS))
+    return level
+
+
+def _last(nodes: tuple[tuple, ...], fused: frozenset[int], level: list[int], outputs: tuple) -> int:
+    """Return the stage that writes: elements are known, and whatever is summed or kept has been read by then."""
+    written = [level[index] for _, index in outputs if nodes[index][1] == ELEMENT]
+    summed = [level[index] - 1 for index in fused if nodes[index][0] in REDUCTIONS]
+    return max([*written, *summed, *(level[index] for index in _kept(nodes, fused))], default=0)
+
+
+def _kept(nodes: tuple[tuple, ...], fused: frozenset[int]) -> set[int]:
+    """Return the elements that the kernel must store because a matrix function reads them."""
+    read = {a for index, node in enumerate(nodes) if index not in fused for a in arguments(node)}
+    return {index for index in read & fused if nodes[index][0] not in REDUCTIONS}
+
+
+def _stage(
+    nodes: tuple[tuple, ...], fused: frozenset[int], level: list[int], k: int, stores: tuple[tuple[str, int], ...]
+) -> Stage:
+    reductions = tuple(i for i in sorted(fused) if nodes[i][0] in REDUCTIONS and level[i] == k + 1)
+    kept = tuple(i for i in sorted(_kept(nodes, fused)) if level[i] == k)
+    stores = tuple((name, i) for name, i in stores if nodes[i][1] == ELEMENT)
+    roots = [*(a for i in reductions for a in arguments(nodes[i])), *kept, *(i for _, i in stores)]
+    body, outside = _computed(nodes, fused, roots)
+    inputs = {i for i in outside if nodes[i][0] == "input" and nodes[i][1] == ELEMENT}
+    return Stage(
+        loads=tuple(sorted(nodes[i][2] for i in inputs)),
+        temporaries=tuple(sorted(i for i in outside - inputs if nodes[i][1] == ELEMENT)),
+        scalars=tuple(sorted(i for i in outside if nodes[i][1] == SCALAR)),
+        constants=tuple(sorted(i for i in outside if nodes[i][1] in (CONSTANT, SHARED))),
+        body=tuple(sorted(body)),
+        reductions=reductions,
+        kept=kept,
+        stores=stores,
+    )
+
+
+def _computed(nodes: tuple[tuple, ...], fused: frozenset[int], roots: list[int]) -> tuple[set[int], set[int]]:
+    """Return what one pass computes for these values, and what it must be given."""
+    body: set[int] = set()
+    outside: set[int] = set()
+    todo = list(roots)
+    while todo:
+        index = todo.pop()
+        if index not in fused or nodes[index][0] in REDUCTIONS:
+            outside.add(index)
+        elif index not in body:
+            body.add(index)
+            todo.extend(arguments(nodes[index]))
+    return body, outside

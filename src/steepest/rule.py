@@ -1,0 +1,189 @@
+"""@rule: an update rule is one function, and its signature is the declaration of all there is to know about it."""
+
+import inspect
+import math
+import re
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from steepest.formula import FormulaError, Symbol, Tape, sides
+from steepest.formula.symbol import ELEMENT, SCALAR, SHARED, WEAK, lift, number
+
+SHAPES = {"rows": "m1", "columns": "1n", "left": "mm", "right": "nn", "scalar": SCALAR, "shared": SHARED}
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """An update rule: (p, g, *state; t, hyper-parameters) -> (p, *state).
+
+    Called with NumPy arrays it is the reference implementation. State is zero before the first step (t = 1); a rule
+    that starts otherwise says so with `if t == 1`. A state that comes back untouched is never allocated.
+
+    states: name of each state -> its shape ("mn" as the parameter; see `steepest.formula`).
+    options: name of each hyper-parameter -> its default.
+    paper: where the formula is published. same_as: a well-known implementation that gives the same numbers.
+    worked: (gradients, parameters): from p = 1 with default settings these gradients give these parameters.
+    matrix: the rule looks at p as a matrix of known sides, and is traced once for each shape.
+    average: for rules whose gradient is not taken where the model should be evaluated: the point to evaluate at, as
+        a function of (p, *state) and hyper-parameters.
+    """
+
+    formula: Callable[..., Any]
+    paper: str = ""
+    same_as: str = ""
+    worked: tuple[Sequence[float], Sequence[float]] | None = None
+    matrix: bool = False
+    average: Callable[..., Any] | None = None
+    states: dict[str, str] = field(init=False)
+    options: dict[str, Any] = field(init=False)
+    counts_steps: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        states, options, counts_steps = _declared(self.formula)
+        object.__setattr__(self, "states", states)
+        object.__setattr__(self, "options", options)
+        object.__setattr__(self, "counts_steps", counts_steps)
+
+    @property
+    def name(self) -> str:
+        """The name of the function, which is also that of its file."""
+        return self.formula.__name__
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the docstring."""
+        return (inspect.getdoc(self.formula) or self.name).partition("\n")[0]
+
+    def __repr__(self) -> str:
+        return f"<rule {self.name}({', '.join(('p', 'g', *self.states))})>"
+
+    def __call__(self, p: Any, g: Any, *state: Any, t: int, **hyper: Any) -> tuple[Any, ...]:
+        """Compute one step. t counts from 1."""
+        if self.counts_steps:
+            hyper["t"] = t
+        try:
+            result = self.formula(p, g, *state, **hyper)
+        except FormulaError as error:
+            raise FormulaError(f"rule {self.name}{self._line(error)}: {error}") from error
+        result = result if isinstance(result, tuple) else (result,)
+        if len(result) != 1 + len(self.states) or any(value is None for value in result):
+            expected = ", ".join(("p", *self.states))
+            got = "None" if None in [r if r is None else 0 for r in result] else f"{len(result)} values"
+            raise FormulaError(f"rule {self.name} returned {got}, and must return ({expected})")
+        return result
+
+    def zeros(self, p: np.ndarray) -> tuple[Any, ...]:
+        """Return the state before the first step, for a parameter given as an array."""
+        rows, columns = sides(p)
+        side = {"m": rows, "n": columns, "1": 1}
+        return tuple(
+            0.0 if shape in (SCALAR, SHARED)
+            else np.zeros_like(p) if shape == ELEMENT
+            else np.zeros([side[letter] for letter in shape], p.dtype)
+            for shape in self.states.values()
+        )  # fmt: skip
+
+    def walk(self, p: Any, gradients: Sequence[Any], **hyper: Any) -> Iterator[Any]:
+        """Yield the parameter after each step, in the precision of p (float64 for a plain number)."""
+        p = np.asarray(p, dtype=getattr(p, "dtype", np.float64))
+        state = self.zeros(p)
+        for t, gradient in enumerate(gradients, 1):
+            p, *state = self(p, np.asarray(gradient, p.dtype), *state, t=t, **hyper)
+            yield p
+
+    def trace(self, tape: Tape, *, t: int, **hyper: Any) -> tuple[Symbol, ...]:
+        """Write this step down on a tape, with inputs p, g and the states by name; return the symbols of the results."""
+        inputs = [tape.input("p"), tape.input("g"), *(tape.input(name, shape) for name, shape in self.states.items())]
+        return self.trace_with(tape, *inputs, t=t, **hyper)
+
+    def trace_with(self, tape: Tape, *inputs: Symbol, t: int, **hyper: Any) -> tuple[Symbol, ...]:
+        """As `trace`, with the symbols of p, g and the states given: the place where options edit the graph."""
+        results = self(*inputs, t=t, **hyper)
+        shapes = (ELEMENT, *self.states.values())
+        return tuple(self._fitted(tape, *pair) for pair in zip(results, shapes, ("p", *self.states), strict=True))
+
+    def _fitted(self, tape: Tape, value: Any, shape: str, name: str) -> Symbol:
+        symbol = number(lift(tape, value))
+        if symbol.shape == shape or (shape in WEAK and symbol.shape in WEAK):
+            return symbol
+        if shape == ELEMENT and symbol.shape in WEAK:
+            return tape.add("spread", ELEMENT, symbol.index)
+        raise FormulaError(f"rule {self.name} returned for {name} a value of shape {symbol.shape!r}, not {shape!r}")
+
+    def _line(self, error: FormulaError) -> str:
+        for frame in reversed(traceback.extract_tb(error.__traceback__)):
+            if frame.name == self.formula.__name__ and frame.filename == self.formula.__code__.co_filename:
+                return f" ({frame.filename}:{frame.lineno}, `{frame.line}`)" if frame.line else f" (line {frame.lineno})"
+        return ""
+
+
+def rule(
+    formula: Callable[..., Any] | None = None,
+    *,
+    paper: str = "",
+    same_as: str = "",
+    worked: tuple[Sequence[float], Sequence[float]] | None = None,
+    matrix: bool = False,
+    average: Callable[..., Any] | None = None,
+) -> Any:
+    """Declare a function (p, g, *state, *, t, lr, ...) -> (p, *state) as an update rule; see `Rule` for the fields.
+
+    >>> @rule
+    ... def plain(p, g, *, lr=0.1):
+    ...     return p - lr * g
+    >>> [float(p) for p in plain.walk(1.0, [0.5, 0.5])]
+    [0.95, 0.9]
+    """
+
+    def declare(function: Callable[..., Any]) -> Rule:
+        return Rule(function, paper=paper, same_as=same_as, worked=worked, matrix=matrix, average=average)
+
+    return declare if formula is None else declare(formula)
+
+
+def _declared(formula: Callable[..., Any]) -> tuple[dict[str, str], dict[str, Any], bool]:
+    """Read states, hyper-parameters and whether it counts steps from the signature."""
+    name = formula.__name__
+    parameters = list(inspect.signature(formula).parameters.values())
+    tensors = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    scalars = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    if [p.name for p in tensors[:2]] != ["p", "g"] or len(tensors) + len(scalars) != len(parameters):
+        raise FormulaError(
+            f"rule {name} must be declared as {name}(p, g, <states>, *, t, lr=..., <hyper-parameters>): the parameter, "
+            f"its gradient and the states by position, everything else by keyword"
+        )
+    for scalar in scalars:
+        if scalar.default is scalar.empty and scalar.name != "t":
+            raise FormulaError(f"rule {name}: the hyper-parameter {scalar.name} needs a default")
+    if "lr" not in {s.name for s in scalars}:
+        raise FormulaError(f"rule {name} has no learning rate: add the keyword lr=<default>")
+    states = {state.name: _shape(name, state) for state in tensors[2:]}
+    options = {scalar.name: scalar.default for scalar in scalars}
+    return states, {name: options[name] for name in options if name != "t"}, "t" in options
+
+
+def _shape(rule_name: str, state: inspect.Parameter) -> str:
+    if state.annotation is state.empty:
+        return ELEMENT
+    if state.annotation not in SHAPES:
+        known = ", ".join(f'"{shape}"' for shape in SHAPES)
+        raise FormulaError(f'rule {rule_name}: the state {state.name} is annotated {state.annotation!r}; known: {known}')
+    return SHAPES[state.annotation]
+
+
+def class_name(name: str) -> str:
+    """Return the name of the optimizer class of a rule."""
+    return _SPELLED.get(name) or re.sub(r"(?:^|_)(\w)", lambda match: match[1].upper(), name)
+
+
+_SPELLED = {
+    "sgd": "SGD", "adamw": "AdamW", "nadam": "NAdam", "radam": "RAdam", "asgd": "ASGD", "rmsprop": "RMSprop",
+    "amsgrad": "AMSGrad", "adopt": "ADOPT", "ademamix": "AdEMAMix", "laprop": "LaProp", "adabelief": "AdaBelief",
+    "stable_adamw": "StableAdamW", "lamb": "LAMB", "lars": "LARS", "novograd": "NovoGrad", "mars": "MARS",
+    "schedule_free_sgd": "ScheduleFreeSGD", "schedule_free_adamw": "ScheduleFreeAdamW", "normuon": "NorMuon",
+    "soap": "SOAP",
+}  # fmt: skip
