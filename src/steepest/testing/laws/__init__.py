@@ -1,0 +1,1 @@
+"""Every law, one file for each thing that can go wrong."""
