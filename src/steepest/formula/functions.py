@@ -149,12 +149,15 @@ def size(x: Any) -> Any:
     return float(max(1, x.size if isinstance(x, NUMPY) else x.numel()))
 
 
-def everywhere(x: Any) -> Any:
-    """Return the sum of a scalar over all tensors of the optimizer. Of a number (one tensor only) it is that number."""
+def everywhere(x: Any, label: str = "") -> Any:
+    """Return the sum of a scalar over all tensors of the optimizer. Of a number (one tensor only) it is that number.
+
+    label: sums of one label are added over all rules of the optimizer; without one, over the tensors of this rule.
+    """
     if not isinstance(x, Symbol):
         return x
     if x.shape != SCALAR:
         raise FormulaError("everywhere adds one scalar from each tensor, such as total(g * g)")
-    return x.tape.add("everywhere", SHARED, x.index)
+    return x.tape.add("everywhere", SHARED, x.index, label)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from steepest.formula.functions import NUMPY, double, maximum
-from steepest.formula.symbol import FormulaError, Symbol
+from steepest.formula.symbol import SCALAR, FormulaError, Symbol
 
 
 def sides(p: Any) -> tuple[int, int]:
@@ -23,6 +23,29 @@ def sides(p: Any) -> tuple[int, int]:
 def is_matrix(p: Any) -> bool:
     """Return whether the parameter has two sides longer than 1."""
     return min(sides(p)) > 1
+
+
+def adjusted(lr: float, p: Any, adjust_lr_fn: str | None) -> float:
+    """Return the learning rate of an orthogonal step, which is as long as its matrix is large.
+
+    "original" (or None): times sqrt(max(1, m / n)), Jordan 2024. "match_rms_adamw": times 0.2 sqrt(max(m, n)), so that
+    the step has the root mean square of a usual AdamW step and one rate serves both; Liu et al. 2025, arXiv:2502.16982.
+    """
+    rows, columns = sides(p)
+    if adjust_lr_fn in (None, "original"):
+        return lr * math.sqrt(max(1.0, rows / max(1, columns)))
+    if adjust_lr_fn == "match_rms_adamw":
+        return lr * 0.2 * math.sqrt(max(rows, columns))
+    raise ValueError(
+        f'adjust_lr_fn is {adjust_lr_fn!r}, and must be "original" (which None means) or "match_rms_adamw".'
+    )
+
+
+def epsilon(x: Any) -> Any:
+    """Return the distance from 1 to the next number in the dtype of x, a scalar."""
+    if isinstance(x, Symbol):
+        return x.tape.add("epsilon", SCALAR, x.index)
+    return float(_home(x).finfo(x.dtype).eps)
 
 
 def row_mean(x: Any) -> Any:
@@ -47,46 +70,82 @@ def _as(result: Any, like: Any) -> Any:
     return result.astype(like.dtype) if isinstance(like, NUMPY) else result.to(like.dtype)
 
 
-
-
 def transpose(x: Any) -> Any:
     """Return the transposed matrix (of each matrix, where x is a stack of them)."""
     return x.T if isinstance(x, Symbol) else x.swapaxes(-1, -2)
 
 
-def orthogonalize(x: Any, steps: int = 5, coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315)) -> Any:
+def orthogonalize(
+    x: Any,
+    steps: int = 5,
+    coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
+    eps: float = 1e-7,
+) -> Any:
     """Return U V^T of x = U S V^T, nearly: every singular value goes to about 1 (between 0.7 and 1.2).
 
-    Newton-Schulz iteration X <- a X + b (X X^T) X + c (X X^T)^2 X from X = x / |x|; Jordan et al. 2024,
+    Newton-Schulz iteration X <- a X + b (X X^T) X + c (X X^T)^2 X from X = x / max(|x|, eps); Jordan et al. 2024,
     https://kellerjordan.github.io/posts/muon. x: (..., m, n).
     """
     if isinstance(x, Symbol):
-        return x.tape.add("orthogonalize", x.shape, x.index, (steps, *coefficients))
+        _require_matrix("orthogonalize", len(x.shape))
+        return x.tape.add("orthogonalize", x.shape, x.index, (steps, tuple(coefficients), eps))
+    _require_matrix("orthogonalize", x.ndim)
     if x.shape[-2] > x.shape[-1]:
-        return transpose(orthogonalize(transpose(x), steps, coefficients))
+        return transpose(orthogonalize(transpose(x), steps, coefficients, eps))
     a, b, c = coefficients
-    length = (x * x).sum((-2, -1), **_keep(x)) ** 0.5
-    x = x / maximum(length, 1e-7)
+    x = x / maximum(_length(x), eps)
     for _ in range(steps):
         gram = x @ transpose(x)
         x = a * x + (b * gram + c * (gram @ gram)) @ x
     return x
 
 
+def _length(x: Any) -> Any:
+    """Return the Frobenius norm of each matrix, squared in double, so that no norm overflows that has a number."""
+    wide = double(x)
+    return _as((wide * wide).sum((-2, -1), **_keep(x)) ** 0.5, x)
+
+
 def qr(x: Any) -> Any:
     """Return the orthogonal factor Q of x = Q R. x: (..., k, k)."""
     if isinstance(x, Symbol):
         return x.tape.add("qr", x.shape, x.index)
-    return (np.linalg.qr(x) if isinstance(x, NUMPY) else _torch().linalg.qr(x))[0]
+    return _home(x).linalg.qr(x)[0]
 
 
 def eigenbasis(x: Any) -> Any:
-    """Return the eigenvectors of a symmetric matrix as columns, largest eigenvalue first. x: (..., k, k)."""
+    """Return the eigenvectors of a symmetric matrix as columns, largest eigenvalue first. x: (..., k, k).
+
+    A matrix with an infinity or a NaN has no eigenvectors: they are NaN, as in arithmetic, and not an error.
+    """
     if isinstance(x, Symbol):
         return x.tape.add("eigenbasis", x.shape, x.index)
-    vectors = (np.linalg.eigh(x) if isinstance(x, NUMPY) else _torch().linalg.eigh(x))[1]
-    return vectors[..., ::-1] if isinstance(x, NUMPY) else vectors.flip(-1)
+    home = _home(x)
+    sound = home.isfinite(x).all(-1, **_keep(x)).all(-2, **_keep(x))
+    vectors = home.linalg.eigh(home.where(sound, x, home.zeros_like(x)))[1]
+    vectors = vectors[..., ::-1] if home is np else vectors.flip(-1)
+    return home.where(sound, vectors, home.full_like(x, math.nan))
 
 
-def _torch() -> Any:
-    return sys.modules["torch"]  # the array in hand is torch's, so it has been imported
+def sort_columns(x: Any, by: Any) -> Any:
+    """Return the columns of x, the one with the largest `by` first. x: (..., m, n), by: (..., 1, n)."""
+    if isinstance(x, Symbol):
+        if by.shape != "1" + x.shape[1]:
+            raise FormulaError(f"sort_columns needs one number for each column, 1{x.shape[1]}, and got {by.shape}")
+        return x.tape.add("sort_columns", x.shape, x.index, by.index)
+    if isinstance(x, NUMPY):
+        return np.take_along_axis(x, np.argsort(-by, axis=-1, kind="stable"), -1)
+    order = by.argsort(dim=-1, descending=True, stable=True)
+    return x.gather(-1, order.expand(x.shape))
+
+
+def _require_matrix(function: str, dimensions: int) -> None:
+    if dimensions < 2:
+        raise FormulaError(
+            f"{function} needs matrices, and got a tensor with {dimensions} dimensions: give vectors to a rule such as "
+            f"adamw (steepest.groups does)"
+        )
+
+
+def _home(x: Any) -> Any:
+    return np if isinstance(x, NUMPY) else sys.modules["torch"]  # the array in hand is torch's, so it has been imported

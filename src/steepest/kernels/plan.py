@@ -41,6 +41,10 @@ class Program:
     outputs: tuple[tuple[str, int], ...]
     stages: tuple[Stage, ...] = ()
     fused: frozenset[int] = field(default=frozenset(), repr=False)
+    shared: tuple[tuple[int, int], ...] = ()  # (a sum over all tensors, the stage before which it is needed)
+
+    def __hash__(self) -> int:
+        return hash((self.nodes, self.outputs))
 
     def arguments(self, index: int) -> tuple[int, ...]:
         """Return the values that a value is computed from."""
@@ -75,7 +79,8 @@ def plan(tape: Tape, outputs: Mapping[str, Symbol]) -> Program:
     level = _levels(nodes, fused)
     last = _last(nodes, fused, level, written)
     stages = tuple(_stage(nodes, fused, level, k, written if k == last else ()) for k in range(last + 1))
-    return Program(nodes, written, stages, fused)
+    shared = tuple((i, level[i]) for i, node in enumerate(nodes) if node[0] == "everywhere")
+    return Program(nodes, written, stages, fused, shared)
 
 
 def _without_repetition(nodes: list[tuple], outputs: Mapping[str, Symbol]) -> tuple[list[tuple], dict[int, int]]:

@@ -6,6 +6,7 @@ takes the next row from a shared counter until none is left. A row is up to `ROW
 
 from collections.abc import Mapping
 
+from steepest.formula.symbol import BOOLEAN
 from steepest.kernels.assembly import Assembly, memory
 from steepest.kernels.plan import Program, Stage
 
@@ -56,7 +57,7 @@ class _Writer:
         for word, name in enumerate(SHEET, FIRST_WORD):
             out.line(f"%{name} = load {'i64' if name == 'rows' else 'ptr'}, ptr {out.address('i64', '%sheet', word)}")
         for place, index in enumerate(self.stage.constants):
-            self.values[index] = out.scalar_from(out.address("double", "%constants", place))
+            self.values[index] = self._scalar(index, "%constants", place)
         out.line("br label %next")
 
     def _row(self) -> None:
@@ -80,8 +81,15 @@ class _Writer:
             self.at[name] = out.address(memory(self.dtypes[name]), base, "%start")
         offset = out.new(f"mul i64 %tensor, {len(self.stage.scalars)}")
         for place, index in enumerate(self.stage.scalars):
-            self.values[index] = out.scalar_from(out.address("double", "%scalars", offset, place))
+            self.values[index] = self._scalar(index, "%scalars", offset, place)
         out.line("br label %head")
+
+    def _scalar(self, index: int, base: str, *offsets: str | int) -> str:
+        """Read a number that all elements share; a truth value comes as 0 or 1."""
+        value = self.out.scalar_from(self.out.address("double", base, *offsets))
+        if self.program.nodes[index][0] in BOOLEAN:
+            return self.out.operation("ne", value, "zeroinitializer")
+        return value
 
     def _touched(self) -> list[str]:
         stage = self.stage

@@ -6,7 +6,7 @@ updates. It has no state, so a run resumes anywhere. Three conventions make the 
 - A decay takes its first step at the full rate and would reach its floor at step `steps`, one after the last:
   `linear()` is (steps - step) / steps. No step is spent at rate 0.
 - A warm-up of w steps takes step k at (k + 1) / w: the first is not 0, the last is the full rate.
-- `one_cycle` and `cyclic` move between rates above 0 and touch both ends, as in PyTorch.
+- `one_cycle` and `cyclic` begin above 0 and are PyTorch's: the last step of `one_cycle` is its floor.
 
 `a * b` multiplies, `3e-4 * a` gives absolute rates, `sequence` joins one after another. Schedules that are built
 alike are equal; `repr` prints the code that builds one, and `parse` reads it.

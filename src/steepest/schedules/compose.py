@@ -1,6 +1,7 @@
 """Schedules made of others, one after another."""
 
 from dataclasses import KW_ONLY, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from steepest.schedules.schedule import Schedule
@@ -40,7 +41,7 @@ class sequence(Schedule):
         ends = self._ends(steps)
         if ends[-1] > steps:
             raise no_room(self, steps)
-        for start, end, (_, schedule) in zip(ends, ends[1:], self.parts, strict=True):
+        for (start, end), (_, schedule) in zip(pairwise(ends), self.parts, strict=True):
             if step < end:
                 return schedule.factor(step - start, end - start)
         return self.last.factor(step - ends[-1], steps - ends[-1])

@@ -2,9 +2,10 @@
 
 import math
 from dataclasses import KW_ONLY, dataclass
+from typing import Annotated
 
 from steepest.schedules.schedule import Schedule
-from steepest.schedules.settings import Length, Period, Positive, Share, count, no_room
+from steepest.schedules.settings import LENGTH, Period, Positive, Share, count, no_room
 
 
 @dataclass(frozen=True, repr=False)
@@ -18,7 +19,7 @@ class warmup(Schedule):
     does not have raises ValueError.
     """
 
-    length: Length | None = None
+    length: Annotated[int | float | None, LENGTH] = None
 
     def factor(self, step: int, steps: int) -> float:
         """Return (step + 1) / w, and 1 from then on."""

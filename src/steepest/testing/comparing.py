@@ -91,8 +91,11 @@ def copies(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [tensor.clone() for tensor in tensors]
 
 
-def must_follow(found: Path, expected: Expected, where: str) -> None:
-    """Raise `Broken` at the first step where a parameter is further off than allowed, showing the worst element."""
+def must_follow(found: Path, expected: Expected, where: str, dtypes: Sequence[torch.dtype] = ()) -> None:
+    """Raise `Broken` at the first step where a parameter is further off than allowed, showing the worst element.
+
+    dtypes: what to call each parameter, where they differ.
+    """
     for step in range(1, len(found)):
         for index, value in enumerate(found[step]):
             target, allowed = expected.path[step][index], expected.allowed[step][index]
@@ -103,11 +106,12 @@ def must_follow(found: Path, expected: Expected, where: str) -> None:
             still = bool((value == found[0][index]).all())
             excess = torch.where(wrong, (value - target).abs().nan_to_num(nan=torch.inf), -1.0)
             worst = int(excess.flatten().argmax())
+            kind = f"{str(dtypes[index])[6:]} " if dtypes else ""
             raise Broken(
-                f"{where}, step {step}, {shown(value.shape)}: "
+                f"{where}, step {step}, {kind}{shown(value.shape)}: "
                 + ("the step does nothing; " if still else "")
                 + f"{int(wrong.sum())} of {value.numel()} elements are wrong, element {worst} is "
-                f"{value.flatten()[worst]:.6g} and should be {target.flatten()[worst]:.6g} "
+                f"{value.flatten()[worst]:.9g} and should be {target.flatten()[worst]:.9g} "
                 f"± {allowed.flatten()[worst]:.1g}"
             )
 
@@ -124,10 +128,12 @@ def must_be_same(found: Mapping[str, Any], expected: Mapping[str, Any], where: s
 
 def must_equal(found: Sequence[Tensor], expected: Sequence[Tensor], where: str) -> None:
     """Raise `Broken` unless two lists of parameters are the same, to the bit."""
+    if len(found) != len(expected):
+        raise Broken(f"{where}: {len(found)} tensors, expected {len(expected)}")
     for index, (value, target) in enumerate(zip(found, expected, strict=True)):
         if same(value, target):
             continue
-        what = f"{where}: parameter {index}, {shown(value.shape)}"
+        what = f"{where}: tensor {index}, {shown(value.shape)}"
         if value.dtype != target.dtype or value.shape != target.shape:
             raise Broken(f"{what}: {brief(value)} instead of {brief(target)}")
         wrong = (value != target) & ~(value.isnan() & target.isnan())
@@ -158,7 +164,7 @@ def brief(value: Any) -> str:
     """A leaf of a state dict in a few words."""
     if isinstance(value, Tensor):
         if value.numel() == 1:
-            return f"{value.item():.9g}" if value.is_floating_point() else str(value.item())
+            return f"{str(value.dtype)[6:]} {value.item():.9g}"
         return f"{str(value.dtype)[6:]}{list(value.shape)} of norm {float(value.double().norm()):.9g}"
     return repr(value)[:60]
 

@@ -81,7 +81,7 @@ class Trial:
     def step(self, gradients: Gradients) -> None:
         """One step with these gradients, cast to the dtype of each parameter but in their own strides."""
         # A rule that draws random numbers draws the same ones at the same step of every trial.
-        torch.manual_seed(1000 + self.steps_done)
+        torch.default_generator.manual_seed(1000 + self.steps_done)
 
         def prepare() -> None:
             for parameter, gradient in zip(self.parameters, gradients, strict=True):
@@ -112,6 +112,11 @@ class Trial:
     def state(self) -> dict[str, Any]:
         """A copy of every leaf of the state dict, by its path."""
         return dict(leaves(self.optimizer.state_dict()))
+
+    def own_state(self, index: int) -> list[Tensor]:
+        """Copies of the state tensors of one parameter."""
+        state = leaves(self.optimizer.state.get(self.parameters[index], {}))
+        return [value for _, value in state if isinstance(value, Tensor)]
 
 
 def cast(gradient: Tensor, dtype: torch.dtype) -> Tensor:

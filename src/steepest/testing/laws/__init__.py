@@ -1,1 +1,11 @@
 """Every law, one file for each thing that can go wrong."""
+
+from steepest.testing.law import Law
+from steepest.testing.laws import absence, extremes, groups, layouts, numbers, options, protocol, saving
+
+LAWS: tuple[Law, ...] = tuple(
+    value
+    for module in (numbers, layouts, saving, absence, extremes, groups, options, protocol)
+    for value in vars(module).values()
+    if isinstance(value, Law)
+)

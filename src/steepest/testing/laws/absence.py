@@ -1,7 +1,5 @@
 """Laws of missing gradients: parameters come late, pause, and join."""
 
-import torch
-
 from steepest.testing.comparing import must_be_near, must_equal
 from steepest.testing.law import Broken, law
 from steepest.testing.subject import Subject
@@ -39,16 +37,10 @@ def missing_gradient_waits(subject: Subject) -> None:
     """A gradient missing for one step leaves its parameter and its state as they were."""
     plan = course(subject, subject.shapes((9, 17)))
     trial = Trial(subject, parameters(plan.start)).run(plan.gradients[:3])
-    before, state = trial.values()[1], own_state(trial, 1)
+    before, state = trial.values()[1], trial.own_state(1)
     trial.step([plan.gradients[3][0], None])
     must_equal(trial.values()[1:], [before], "a parameter whose gradient is missing in step 4")
-    must_equal(own_state(trial, 1), state, "its state")
+    must_equal(trial.own_state(1), state, "its state")
     trial.run(plan.gradients[4:])
     if bool((trial.values()[1] == before).any()):
         raise Broken("a parameter whose gradient was missing in step 4 does not move in step 5")
-
-
-def own_state(trial: Trial, index: int) -> list[torch.Tensor]:
-    """Copies of the state tensors of one parameter."""
-    state = trial.optimizer.state.get(trial.parameters[index], {})
-    return [value.clone() for value in state.values() if isinstance(value, torch.Tensor)]

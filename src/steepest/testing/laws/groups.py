@@ -74,6 +74,7 @@ def added_group_joins(subject: Subject) -> None:
 @law
 def unknown_group_option_is_refused(subject: Subject) -> None:
     """An option that the rule does not know, set in a group, is refused: it would do nothing."""
+    subject.make([{"params": [Parameter(torch.zeros(3, 2))]}])  # groups as such it must take
     try:
         subject.build([{"params": [Parameter(torch.zeros(3, 2))], "no_such_option": 0.5}])
     except Exception:

@@ -33,13 +33,17 @@ def scalars_and_empty_tensors_step(subject: Subject) -> None:
 
 @law
 def strided_parameters_step(subject: Subject) -> None:
-    """Transposed, sliced and shifted parameters step like contiguous ones, and memory between stays untouched."""
+    """Transposed, sliced and shifted parameters step like contiguous ones, and memory between stays untouched.
+
+    Gradients have the strides that autograd gives them: the parameter's if it is dense, else contiguous.
+    """
     for dtype in (torch.float32, torch.bfloat16):
         plan, target = one_matrix(subject, SHAPE, dtype)
         for name, (base, view) in views(plan.start[0], dtype).items():
             outside = base.clone()
             trial = Trial(subject, [Parameter(view)])
-            must_follow(walk(trial, plan.gradients), target, f"{name} {str(dtype)[6:]}")
+            steps = [[torch.empty_like(view, dtype=torch.float64).copy_(row[0])] for row in plan.gradients]
+            must_follow(walk(trial, steps), target, f"{name} {str(dtype)[6:]}")
             # Put the old values back in the view: then the whole base must be as it was.
             view.copy_(plan.start[0])
             must_be_same({name: base}, {name: outside}, "memory outside the parameter was written")

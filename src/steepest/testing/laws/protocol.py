@@ -8,7 +8,7 @@ from torch.nn import Parameter
 
 from steepest.testing.comparing import must_be_same, must_equal
 from steepest.testing.law import Broken, NotApplicable, law, sentence
-from steepest.testing.subject import Subject
+from steepest.testing.subject import Subject, step_with
 from steepest.testing.trial import Trial, course, parameters, stride
 
 
@@ -42,12 +42,14 @@ def gradients_are_not_borrowed(subject: Subject) -> None:
 def closure_is_called(subject: Subject) -> None:
     """The closure runs with gradients enabled and before gradients are read, and its value is returned."""
     plan = course(subject, subject.shapes((9,)))
-    trial = Trial(subject, parameters(plan.start))
+    trial = Trial(subject, parameters(plan.start)).run(plan.gradients[:2])
+    trial.parameters[0].grad = None
+    before = trial.values()[0]
     enabled: list[bool] = []
 
     def closure() -> Tensor:
         enabled.append(torch.is_grad_enabled())
-        trial.parameters[0].grad = plan.gradients[0][0].clone()
+        trial.parameters[0].grad = plan.gradients[2][0].clone()
         return torch.tensor(42.0)
 
     try:
@@ -61,7 +63,7 @@ def closure_is_called(subject: Subject) -> None:
         raise Broken("the closure runs with gradients disabled: loss.backward() in it would fail")
     if value is None or float(value) != 42.0:
         raise Broken(f"step(closure) returns {value!r} and not the closure's value")
-    if bool((trial.values()[0] == plan.start[0]).all()):
+    if bool((trial.values()[0] == before).all()):
         raise Broken("the gradient that the closure left is not used in that step")
 
 
@@ -104,7 +106,7 @@ def scaled_step(trial: Trial, scaler: torch.amp.GradScaler, gradients: list[Tens
     factor = scaler.scale(torch.ones(()))
     for parameter, gradient in zip(trial.parameters, gradients, strict=True):
         parameter.grad = (gradient * factor).to(parameter.dtype)
-    torch.manual_seed(1000 + trial.steps_done)
+    torch.default_generator.manual_seed(1000 + trial.steps_done)
     # Memory that is never written shows as NaN, instead of as whatever lay there.
     strict = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -126,9 +128,12 @@ def no_graph_is_kept(subject: Subject) -> None:
     trial = Trial(subject, parameters(plan.start))
     for row in plan.gradients[:2]:
         leaf = row[0].clone().requires_grad_()
-        trial.parameters[0].grad = leaf * 1.0
+
+        def prepare(gradient: Tensor = leaf * 1.0) -> None:
+            trial.parameters[0].grad = gradient
+
         try:
-            trial.optimizer.step()
+            step_with(trial.optimizer, prepare)
         except Exception as error:
             raise Broken(f"a step with a gradient that has a graph raised {sentence(error)}") from error
     parameter = trial.parameters[0]

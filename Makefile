@@ -1,0 +1,56 @@
+# Every target first makes .venv when it is missing or older than what it is made from.
+#   PYTHON=python3.12 make test                                           another Python, 3.11 or newer
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test    torch without CUDA: a tenth of the download
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check fix bench bench-gpu docs clean
+
+help:  ## say what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 12
+
+demo: .venv/made  ## train a small GPT on real text, about two minutes on two cores
+	@$(BIN)/steepest demo
+
+test: .venv/made  ## the tests, under ten minutes on two cores
+	$(PYTEST) -m "not slow"
+
+test-all: .venv/made  ## every test, with a deep search for counterexamples
+	HYPOTHESIS_PROFILE=deep $(PYTEST) --timeout 3600
+
+check: .venv/made  ## formatting, rules of style, types, layers, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python tools/generate.py --check
+
+fix: .venv/made  ## put right what a tool can
+	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff format .
+	$(BIN)/python tools/generate.py
+
+bench: .venv/made  ## the time of one step of every rule, beside the alternatives
+	@$(BIN)/steepest bench step
+
+bench-gpu: .venv/made  ## the same on a CUDA device
+	@$(BIN)/steepest bench step --device cuda
+
+docs: .venv/made  ## remake pictures and tables, then run every code block
+	$(BIN)/python tools/generate.py
+	$(BIN)/python -m pytest -q tests/test_docs.py
+
+clean:  ## remove what tools leave behind; .venv stays
+	rm -rf build dist .hypothesis .import_linter_cache .pytest_cache .ruff_cache
+	find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/made: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "steepest needs Python 3.11 or newer, and $(PYTHON) is not: name one, as in PYTHON=python3.12 make test" >&2; \
+	    exit 2; }
+	@echo "Making .venv with the versions of constraints.txt: a few minutes the first time."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

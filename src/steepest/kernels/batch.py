@@ -1,0 +1,231 @@
+"""The tensors that are stepped together, and how one step of a program runs over them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steepest.formula.symbol import ELEMENT
+from steepest.kernels.cpu import Launcher, Rows
+from steepest.kernels.plan import Program, arguments
+from steepest.kernels.stage import kept, temporary
+from steepest.kernels.values import Values
+
+Sums = dict[tuple[str, int], float]  # (label, which of that label) -> sum over all tensors of the optimizer
+
+_address = Tensor.data_ptr
+
+
+class Form(NamedTuple):
+    """What tensors must have in common to be stepped together.
+
+    matrix: (rows, columns) of each unit where a rule looks at matrices, else None. blocks: how many units one parameter
+    is split into, along its rows (the gates of an LSTM, query-key-value).
+    """
+
+    device: str
+    dtype: torch.dtype
+    matrix: tuple[int, int] | None = None
+    blocks: int = 1
+
+    @property
+    def computed_in(self) -> torch.dtype:
+        """The dtype of the arithmetic: double for double, else single."""
+        return torch.float64 if self.dtype in (torch.float64, torch.complex128) else torch.float32
+
+
+class Graph(NamedTuple):
+    """A program, the values of its constants at this step, and the name of the rule that it came from."""
+
+    program: Program
+    constants: Sequence[float]
+    rule: str
+
+
+class Batch:
+    """Parameters with their gradients and states, addressed by kernels.
+
+    states: name -> one tensor for each parameter (those shaped like it). stacked: name -> all units in one tensor, for
+    scalars (units,) and matrix-shaped states (units, m, 1 | 1, n | m, m | n, n).
+    """
+
+    def __init__(
+        self, form: Form, parameters: list[Tensor], states: dict[str, list[Tensor]], stacked: dict[str, Tensor]
+    ) -> None:
+        self.form, self.parameters, self.states, self.stacked = form, parameters, states, stacked
+        parts = 2 if form.dtype.is_complex else 1  # a complex number is a pair of reals, as in torch
+        sizes = np.array([p.numel() * parts // form.blocks for p in parameters], np.int64)
+        self.rows = Rows(np.repeat(sizes, form.blocks))
+        self.size = torch.from_numpy(np.maximum(self.rows.sizes, 1).astype(np.float64))
+        self.launchers: dict[Program, Launcher] = {}
+        self.addresses: dict[tuple[int, str], list[int]] = {}
+        self.offsets = np.tile(np.arange(form.blocks), len(parameters)) * np.repeat(sizes, form.blocks)
+
+    def launcher(self, program: Program) -> Launcher:
+        """Return the machine code of a program for these tensors."""
+        if program not in self.launchers:
+            dtypes = {"p": self.form.dtype, "g": self.form.dtype}
+            dtypes |= {name: tensors[0].dtype for name, tensors in self.states.items() if tensors}
+            self.launchers[program] = Launcher(program, self.rows, {name: real(d) for name, d in dtypes.items()})
+        return self.launchers[program]
+
+    def point(self, launcher: Launcher, column: str, addresses: list[int]) -> None:
+        """Set a column of the pointer table, if it changed."""
+        key = (id(launcher), column)
+        if self.addresses.get(key) == addresses:
+            return
+        self.addresses[key] = addresses
+        table = np.array(addresses, np.int64)
+        if self.form.blocks > 1:
+            item = {"float64": 8, "float32": 4}.get(launcher.dtypes[column], 2)
+            table = np.repeat(table, self.form.blocks) + self.offsets * item
+        launcher.point(column, table)
+
+
+def real(dtype: torch.dtype) -> str:
+    """Return the name of a dtype, of one part for complex numbers."""
+    return {torch.complex64: "float32", torch.complex128: "float64"}.get(dtype) or str(dtype).removeprefix("torch.")
+
+
+class Run:
+    """One step of one program over one batch, stage by stage.
+
+    gradients: one for each parameter, in the same memory order. given: values of inputs that are not tensors of the batch.
+    """
+
+    def __init__(self, batch: Batch, graph: Graph, gradients: list[Tensor], given: Mapping[str, Any]) -> None:
+        program, constants, self.rule = graph
+        self.batch, self.program, self.gradients = batch, program, gradients
+        self.launcher = batch.launcher(program)
+        self.values = Values(program, constants, _Inputs(batch, gradients, given), batched=True)
+        self._point()
+
+    def _point(self) -> None:
+        batch, launcher = self.batch, self.launcher
+        batch.point(launcher, "p", list(map(_address, batch.parameters)))
+        batch.point(launcher, "g", list(map(_address, self.gradients)))
+        for name in launcher.columns:
+            if name in batch.states:
+                batch.point(launcher, name, list(map(_address, batch.states[name])))
+
+    def stage(self, k: int) -> None:
+        """Run stage k. Everything of earlier stages must have been run, in all batches that share a sum with this one."""
+        stage, values = self.program.stages[k], self.values
+        if k == len(self.program.stages) - 1:
+            self._read_before_writing()
+        for index in stage.temporaries:
+            values[index] = values[index].to(self.batch.form.computed_in).contiguous()
+            self._point_stack(temporary(index), values[index])
+        stacks = {index: self._stack(kept(index)) for index in stage.kept}
+        scalars = [np.asarray(values[index]) for index in stage.scalars]
+        sums = self.launcher.run(k, [values[index] for index in stage.constants], scalars)
+        for index, stack in stacks.items():
+            values[index] = stack
+        for place, index in enumerate(stage.reductions):
+            column = np.zeros(len(self.batch.rows.sizes)) if sums is None else sums[:, place]
+            values[index] = torch.from_numpy(column.copy())
+
+    def total(self, index: int) -> float:
+        """Return the sum of a scalar over the tensors of the batch."""
+        return float(self.values[index].sum())
+
+    def know(self, index: int, value: float) -> None:
+        """Take a value that all tensors share."""
+        self.values[index] = value
+
+    def _read_before_writing(self) -> None:
+        """Copy what matrix functions will read of the tensors that the last stage overwrites."""
+        nodes = self.program.nodes
+        for index, node in enumerate(nodes):
+            if index not in self.program.fused:
+                for a in arguments(node):
+                    if nodes[a][0] == "input":
+                        self.values[a]
+
+    def _stack(self, column: str) -> Tensor:
+        form = self.batch.form
+        assert form.matrix is not None
+        stack = torch.empty((len(self.batch.rows.sizes), *form.matrix), dtype=form.computed_in)
+        self._point_stack(column, stack)
+        return stack
+
+    def _point_stack(self, column: str, stack: Tensor) -> None:
+        step = stack.element_size() * stack[0].numel() if len(stack) else 0
+        self.launcher.point(column, stack.data_ptr() + step * np.arange(len(stack), dtype=np.int64))
+
+    def finish(self) -> dict[str, Any]:
+        """Write the states that kernels do not, and return the values that belong to no state of this batch."""
+        nodes, others = self.program.nodes, {}
+        results = [(name, self.values[index]) for name, index in self.program.outputs if nodes[index][1] != ELEMENT]
+        for name, value in results:
+            if name in self.batch.stacked:
+                self.batch.stacked[name].copy_(torch.as_tensor(value))
+            else:
+                others[name] = value
+        return others
+
+
+class _Inputs(dict):
+    """The tensors of a batch as stacks, made when asked for."""
+
+    def __init__(self, batch: Batch, gradients: list[Tensor], given: Mapping[str, Any]) -> None:
+        super().__init__(given)
+        self.update(batch.stacked)
+        self.update(size=batch.size, dtype=batch.form.computed_in)
+        self.batch, self.gradients = batch, gradients
+
+    def __missing__(self, name: str) -> Tensor:
+        batch, form = self.batch, self.batch.form
+        tensors = {"p": batch.parameters, "g": self.gradients}.get(name) or batch.states[name]
+        assert form.matrix is not None
+        stack = torch.stack([tensor.detach().reshape(-1, *form.matrix) for tensor in tensors])
+        self[name] = stack.reshape(-1, *form.matrix).to(form.computed_in)
+        return self[name]
+
+
+class Running(Protocol):
+    """One step of one program over one batch: compiled (`Run`) or by torch operations (`eager.EagerRun`)."""
+
+    program: Program
+    rule: str
+
+    def stage(self, k: int) -> None: ...
+    def total(self, index: int) -> float: ...
+    def know(self, index: int, value: float) -> None: ...
+    def finish(self) -> dict[str, Any]: ...
+
+
+def together(runs: Sequence[Running], proceed: Callable[[Sums], bool] | None = None) -> list[dict[str, Any]] | None:
+    """Run one step of all batches, stage by stage, so that sums over all tensors of the optimizer are known to each.
+
+    proceed: asked as soon as sums are known; if it says no, nothing has been written yet, nothing will be, and the result
+    is None. Else the result is what `Run.finish` returned for each batch.
+    """
+    for k in range(max((len(run.program.stages) for run in runs), default=0)):
+        sums = _share(runs, k)
+        if sums and proceed and not proceed(sums):
+            return None
+        for run in runs:
+            if k < len(run.program.stages):
+                run.stage(k)
+    return [run.finish() for run in runs]
+
+
+def _share(runs: Sequence[Running], k: int) -> Sums:
+    """Add up what `everywhere` sums over all tensors, as far as it is known before stage k."""
+    sums: Sums = {}
+    places: list[tuple[Running, int, tuple]] = []
+    for run in runs:
+        order: dict[str, int] = {}
+        for index, level in run.program.shared:
+            label = run.program.nodes[index][3] or run.rule
+            key = (label, order.setdefault(label, 0))
+            order[label] += 1
+            if level == k:
+                sums[key] = sums.get(key, 0.0) + run.total(run.program.arguments(index)[0])
+                places.append((run, index, key))
+    for run, index, key in places:
+        run.know(index, sums[key])
+    return sums

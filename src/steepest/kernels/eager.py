@@ -1,0 +1,70 @@
+"""The same step by torch operations: for devices, layouts and types that have no kernel. Right everywhere, fast nowhere."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steepest.formula.symbol import ELEMENT
+from steepest.kernels.batch import Batch, Graph
+from steepest.kernels.values import Values
+
+
+class EagerRun:
+    """One step of one program over one batch, each tensor for itself."""
+
+    def __init__(self, batch: Batch, graph: Graph, gradients: list[Tensor], given: Mapping[str, Any]) -> None:
+        self.batch = batch
+        self.program, constants, self.rule = graph
+        tensors = {"p": batch.parameters, "g": gradients, **batch.states}
+        self.memory = {name: [u for tensor in column for u in self._units(tensor)] for name, column in tensors.items()}
+        self.values = [
+            Values(self.program, constants, self._inputs(unit, given), batched=False)
+            for unit in range(len(batch.rows.sizes))
+        ]
+
+    def _units(self, tensor: Tensor) -> list[Tensor]:
+        tensor = tensor.detach()
+        if tensor.is_complex():
+            tensor = torch.view_as_real(tensor)
+        form = self.batch.form
+        return [tensor] if form.matrix is None else list(tensor.view(form.blocks, *form.matrix).unbind(0))
+
+    def _inputs(self, unit: int, given: Mapping[str, Any]) -> dict[str, Any]:
+        form = self.batch.form
+        inputs = {name: tensors[unit].to(form.computed_in) for name, tensors in self.memory.items()}
+        shared = {name: value[unit] if isinstance(value, Tensor) and value.ndim else value for name, value in given.items()}
+        stacked = {name: stack[unit].clone() for name, stack in self.batch.stacked.items()}
+        return {**inputs, **shared, **stacked, "size": self.batch.size[unit], "dtype": form.computed_in}
+
+    def stage(self, k: int) -> None:
+        """Do nothing: values are worked out when asked for, and written at the end."""
+
+    def total(self, index: int) -> float:
+        """Return the sum of a scalar over the tensors of the batch."""
+        return float(sum(values[index] for values in self.values))
+
+    def know(self, index: int, value: float) -> None:
+        """Take a value that all tensors share."""
+        for values in self.values:
+            values[index] = value
+
+    def finish(self) -> dict[str, Any]:
+        """Write parameters and states, and return the values that belong to no state of this batch."""
+        others: dict[str, list[Any]] = {}
+        for unit, values in enumerate(self.values):
+            results = {name: values[index] for name, index in self.program.outputs}
+            for name, index in self.program.outputs:
+                if self.program.nodes[index][1] == ELEMENT:
+                    self.memory[name][unit].copy_(results[name])
+                elif name in self.batch.stacked:
+                    self.batch.stacked[name][unit].copy_(torch.as_tensor(results[name]))
+                else:
+                    others.setdefault(name, []).append(results[name])
+        return {name: self._joined(values) for name, values in others.items()}
+
+    def _joined(self, values: list[Any]) -> Any:
+        if all(isinstance(value, Tensor) for value in values):
+            return torch.stack(values)
+        return values[0]

@@ -1,0 +1,91 @@
+"""Works out any value of a program with arrays: scalars between the stages, matrix functions, and the eager fallback."""
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from steepest import formula
+from steepest.formula.functions import NUMPY
+from steepest.formula.symbol import CONSTANT, REDUCTIONS, SCALAR, SHARED
+from steepest.kernels import matrix
+from steepest.kernels.plan import Program
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "neg": operator.neg,
+    "abs": abs, "lt": operator.lt, "le": operator.le, "eq": operator.eq, "ne": operator.ne, "and": operator.and_,
+    "or": operator.or_, "sqrt": formula.sqrt, "exp": formula.exp, "log": formula.log, "sign": formula.sign,
+    "maximum": formula.maximum, "minimum": formula.minimum, "where": formula.where, "matmul": operator.matmul,
+    "transpose": formula.transpose, "row_mean": formula.row_mean, "column_mean": formula.column_mean,
+    "orthogonalize": matrix.orthogonalize, "qr": formula.qr, "eigenbasis": formula.eigenbasis,
+}  # fmt: skip
+
+
+class Values:
+    """The values of one program, each computed when first asked for.
+
+    inputs: tensors by name, and "size", the number of elements. Batched, they hold many tensors at once: elements and
+    matrices are stacks (count, m, n), scalars are (count,) in double. Else there is one tensor, and scalars are numbers or
+    0-d tensors. With NumPy arrays this is the formula itself.
+    """
+
+    def __init__(self, program: Program, constants: Sequence[float], inputs: Mapping[str, Any], batched: bool) -> None:
+        self.program = program
+        self.constants = constants
+        self.inputs = inputs
+        self.batched = batched
+        self.known: dict[int, Any] = {}
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        self.known[index] = value
+
+    def __getitem__(self, index: int) -> Any:
+        if index not in self.known:
+            self.known[index] = self._compute(index)
+        return self.known[index]
+
+    def _compute(self, index: int) -> Any:
+        operation, shape, *rest = self.program.nodes[index]
+        if operation == "constant":
+            return self.constants[rest[0]]
+        if operation == "input":
+            return self.inputs[rest[0]]
+        if operation == "size":
+            return self.inputs["size"]
+        static = [item for item in rest if type(item) is not int]
+        arguments = [self._argument(a, shape) for a in self.program.arguments(index)]
+        if operation in REDUCTIONS:
+            return self._reduce(operation, *arguments)
+        if operation == "spread":
+            return self._spread(arguments[0])
+        if operation == "float":
+            return arguments[0] * 1.0
+        if operation == "not":
+            return ~arguments[0] if hasattr(arguments[0], "dtype") else not arguments[0]
+        return _FUNCTIONS[operation](*arguments, *static)
+
+    def _argument(self, index: int, shape: str) -> Any:
+        """Return a value as an operand of an operation of this shape: a scalar meets elements rounded, and spread."""
+        value = self[index]
+        meets = shape not in (SCALAR, SHARED, CONSTANT) and self.program.nodes[index][1] in (SCALAR, SHARED)
+        if not meets or not hasattr(value, "dtype"):
+            return value
+        if value.dtype.is_floating_point:
+            value = value.to(self.inputs["dtype"])
+        return value.reshape(-1, 1, 1) if value.ndim else value
+
+    def _reduce(self, operation: str, x: Any, y: Any = None) -> Any:
+        if not self.batched and not hasattr(x, "double"):
+            function = getattr(formula, operation)
+            return function(x) if y is None else function(x, y)
+        over = (-2, -1) if self.batched else tuple(range(x.ndim))
+        x = x.double()
+        if operation == "largest":
+            return x.amax(over) if x.numel() else x.sum(over)
+        return {"total": x, "square_total": x * x, "dot": x * (x if y is None else y.double())}[operation].sum(over)
+
+    def _spread(self, value: Any) -> Any:
+        """Give every element the same value."""
+        like = self.inputs["p"]
+        return like * 0 + value if isinstance(like, NUMPY) else like.new_empty(like.shape).copy_(torch.as_tensor(value))

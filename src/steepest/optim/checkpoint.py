@@ -1,0 +1,94 @@
+"""The state of an optimizer as plain data: keyed by parameter name, checked for names, shapes and dtypes when it is loaded."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FORMAT = 1
+
+
+def names(groups: list[dict[str, Any]]) -> dict[Tensor, str]:
+    """Return the name of each parameter: its own where it was given, else its place among all."""
+    found: dict[Tensor, str] = {}
+    for group in groups:
+        own = group.get("param_names")
+        for place, p in enumerate(group["params"]):
+            found[p] = own[place] if own else str(len(found))
+    return found
+
+
+def save(optimizer: Any) -> dict[str, Any]:
+    """Return {"state": {name: {key: tensor}}, "param_groups": [...], "shared": {...}, "steps": ..., "format": 1}."""
+    name_of = names(optimizer.param_groups)
+    return {
+        "format": FORMAT,
+        "state": {name_of[p]: dict(state) for p, state in optimizer.state.items() if p in name_of},
+        "param_groups": [
+            {**{k: v for k, v in group.items() if k not in ("params", "schedule")}, "params": [name_of[p] for p in group["params"]]}
+            for group in optimizer.param_groups
+        ],
+        "shared": dict(optimizer._shared),
+        "steps": (optimizer.stats.steps, optimizer.stats.clipped, optimizer.stats.skipped),
+    }
+
+
+def load(optimizer: Any, saved: dict[str, Any]) -> None:
+    """Fill an optimizer from a saved state, after everything has been checked."""
+    if not isinstance(saved, dict) or "param_groups" not in saved or "state" not in saved:
+        raise ValueError(f"this is not the state of an optimizer: expected a dict from state_dict(), got {type(saved).__name__}")
+    _check_groups(optimizer, saved["param_groups"])
+    parameters = {name: p for p, name in names(optimizer.param_groups).items()}
+    state = {parameters[name]: _checked(name, parameters[name], entry) for name, entry in saved["state"].items()}
+    optimizer.state.clear()
+    optimizer.state.update(state)
+    for group, before in zip(optimizer.param_groups, saved["param_groups"], strict=True):
+        group.update({k: v for k, v in before.items() if k not in ("params", "param_names", "rule")})
+    optimizer._shared = dict(saved.get("shared", {}))
+    optimizer.stats.steps, optimizer.stats.clipped, optimizer.stats.skipped = saved.get("steps", (0, 0, 0))
+    optimizer._members.clear()
+
+
+def _check_groups(optimizer: Any, saved: list[dict[str, Any]]) -> None:
+    here = names(optimizer.param_groups)
+    if len(saved) != len(optimizer.param_groups):
+        raise ValueError(f"the saved state has {len(saved)} groups of parameters, this optimizer {len(optimizer.param_groups)}")
+    for place, (group, before) in enumerate(zip(optimizer.param_groups, saved, strict=True)):
+        own = {here[p] for p in group["params"]}
+        missing, unknown = own - set(before["params"]), set(before["params"]) - own
+        if missing or unknown:
+            raise ValueError(
+                f"group {place} of the saved state holds other parameters"
+                + (f"; not saved: {_some(missing)}" if missing else "")
+                + (f"; not in this optimizer: {_some(unknown)}" if unknown else "")
+            )
+        if before.get("rule") != group["rule"]:
+            raise ValueError(f"group {place} was stepped by {before.get('rule')}, and is stepped by {group['rule']} here")
+
+
+def _checked(name: str, p: Tensor, entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of one parameter's state, on its device; a state shaped like a parameter must have its shape."""
+    result = {}
+    for key, value in entry.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"the saved state {key} of {name} is a {type(value).__name__}, and must be a tensor")
+        if key in _shaped(entry) and value.shape != p.shape:
+            raise ValueError(
+                f"the saved state {key} of {name} has shape {tuple(value.shape)}, and the parameter has {tuple(p.shape)}"
+            )
+        result[key] = value.detach().clone().to(p.device if key != "step" else "cpu")
+    return result
+
+
+def _shaped(entry: dict[str, Any]) -> set[str]:
+    return {key for key, value in entry.items() if key != "step" and value.ndim}
+
+
+def some(items: set[str]) -> str:
+    """Name up to three of many."""
+    listed = sorted(items)
+    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
+
+
+_some = some
+_ = torch

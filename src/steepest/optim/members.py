@@ -1,0 +1,130 @@
+"""Which parameters are stepped together: same device, dtype, step count and, for matrix rules, shape."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from steepest.formula.symbol import ELEMENT
+from steepest.kernels.batch import Batch, Form
+from steepest.rule import Rule
+
+_SIDE = {"m": 0, "n": 1}
+
+
+class Kind(NamedTuple):
+    """What the members of a batch have in common. dense: their memory has no gaps, so kernels may run over it."""
+
+    form: Form
+    steps: int
+    dense: bool
+    kernel: bool
+
+
+class Members:
+    """A batch of an optimizer: parameters, their states, their count of steps."""
+
+    def __init__(self, kind: Kind, parameters: list[Tensor], state: dict[Tensor, dict[str, Any]]) -> None:
+        self.kind, self.parameters, self.state = kind, parameters, state
+        self.steps = kind.steps
+        self.step = torch.tensor(float(kind.steps))  # one for all of them, under the name that torch gives it
+        self.work = parameters if kind.dense else [_dense(p) for p in parameters]
+        self.batch = Batch(kind.form, self.work, {}, {})
+        for p in parameters:
+            state[p]["step"] = self.step
+
+    def advance(self) -> None:
+        """Count a step."""
+        self.steps += 1
+        self.step.fill_(self.steps)
+
+    def provide(self, states: dict[str, str], dtype_of: Callable[[str], torch.dtype]) -> None:
+        """Make sure that the states a program uses are there: those that are not begin at zero.
+
+        A tensor that somebody replaced in `optimizer.state` is taken up.
+        """
+        for name, shape in states.items():
+            if shape == ELEMENT:
+                self.batch.states[name] = [self._element(p, w, name, dtype_of) for p, w in self._pairs()]
+            elif name not in self.batch.stacked:
+                self._stack(name, shape)
+
+    def _pairs(self) -> zip:
+        return zip(self.parameters, self.work, strict=True)
+
+    def _element(self, p: Tensor, work: Tensor, name: str, dtype_of: Callable[[str], torch.dtype]) -> Tensor:
+        state = self.state[p]
+        if name not in state:
+            dtype = dtype_of(name)
+            if p.is_complex():
+                dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
+            state[name] = torch.zeros_like(work, dtype=dtype, requires_grad=False)
+        return state[name]
+
+    def _stack(self, name: str, shape: str) -> None:
+        """Put the scalar or matrix-shaped states of all members into one tensor; each member keeps a view of its part."""
+        form = self.kind.form
+        sides = [1 if letter == "1" else (form.matrix or (1, 1))[_SIDE[letter]] for letter in shape]
+        each = (form.blocks, *sides) if form.blocks > 1 else tuple(sides)
+        dtype = form.computed_in if shape else torch.float64
+        device = self.parameters[0].device
+        parts = [
+            self.state[p][name].to(device, dtype) if name in self.state[p] else torch.zeros(each, dtype=dtype, device=device)
+            for p in self.parameters
+        ]
+        stack = torch.stack(parts)
+        for p, part in zip(self.parameters, stack.unbind(0), strict=True):
+            self.state[p][name] = part
+        self.batch.stacked[name] = stack.view(-1, *sides)
+
+    def gradients(self) -> list[Tensor] | None:
+        """Return the gradients as kernels take them, or None if some parameter has none or is no longer as it was."""
+        gradients = [p.grad for p in self.parameters]
+        if any(gradient is None for gradient in gradients):
+            return None
+        if not self.kind.dense:
+            self.work[:] = [_dense(p) for p in self.parameters]
+        return [_like(g, work) for g, work in zip(gradients, self.work, strict=True)]  # type: ignore[arg-type]
+
+    def write_back(self) -> None:
+        """Copy the result of a step to parameters whose memory has gaps."""
+        if not self.kind.dense:
+            for p, work in self._pairs():
+                p.detach().copy_(work)
+
+
+def kind_of(p: Tensor, rule: Rule, steps: int, blocks: int, kernel: bool) -> Kind:
+    """Describe a parameter for the rule that steps it."""
+    matrix = None
+    if rule.matrix or blocks > 1:
+        rows = (p.shape[0] if p.ndim else 1) // blocks
+        matrix = (rows, p.numel() // max(1, rows * blocks))
+    form = Form(str(p.device), p.dtype, matrix, blocks)
+    plain = p.is_contiguous()
+    dense = plain if matrix else plain or _without_gaps(p)
+    return Kind(form, steps, dense, kernel)
+
+
+def _without_gaps(p: Tensor) -> bool:
+    """Whether the elements fill a piece of memory, in some order of dimensions (channels-last, transposed)."""
+    expected = 1
+    for stride, size in sorted(zip(p.stride(), p.shape, strict=True)):
+        if size > 1:
+            if stride != expected:
+                return False
+            expected *= size
+    return True
+
+
+def _dense(p: Tensor) -> Tensor:
+    return p.detach().contiguous()
+
+
+def _like(gradient: Tensor, p: Tensor) -> Tensor:
+    """Return the gradient in the memory order and dtype of the parameter: itself, in all usual cases."""
+    if gradient.is_sparse:
+        gradient = gradient.to_dense()
+    if gradient.dtype == p.dtype and gradient.stride() == p.stride() and not gradient.is_conj():
+        return gradient
+    return torch.empty_like(p, requires_grad=False).copy_(gradient.detach())

@@ -1,0 +1,88 @@
+"""Hyper-parameters as users write them: torch's names, checked, with "did you mean" for misspelt ones."""
+
+import difflib
+import math
+import re
+from collections.abc import Iterable
+from numbers import Real
+from typing import Any
+
+import torch
+
+from steepest.rule import Rule
+
+OPTIONS: dict[str, Any] = {"maximize": False, "cautious": False, "rounding": "nearest", "state_dtype": None, "blocks": 1}
+"""Options of every rule, for each group of parameters."""
+
+PATHS = ("foreach", "fused", "capturable")
+"""Arguments by which torch chooses between its copies of a rule. There is one here, so they are taken and mean nothing."""
+
+ROUNDINGS = ("nearest", "stochastic", "kahan")
+_BETA = re.compile(r"beta\d")
+
+
+def front(rule: Rule) -> dict[str, Any]:
+    """Return a rule's hyper-parameters under the names users know: beta1, beta2, ... are written betas=(...)."""
+    betas = [name for name in rule.options if _BETA.fullmatch(name)]
+    shown: dict[str, Any] = {}
+    for name, default in rule.options.items():
+        if len(betas) > 1 and name in betas:
+            shown.setdefault("betas", tuple(rule.options[beta] for beta in betas))
+        else:
+            shown[name] = default
+    return shown
+
+
+def hyper(rule: Rule, group: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a rule's formula from a group of parameters."""
+    values = {name: group[name] for name in rule.options if name in group}
+    if "betas" in group and "betas" not in rule.options:
+        values.update(zip((name for name in rule.options if _BETA.fullmatch(name)), group["betas"], strict=True))
+    values["lr"] = float(values["lr"])
+    return values
+
+
+def check_names(given: Iterable[str], known: Iterable[str], owner: str) -> None:
+    """Raise TypeError for an argument that means nothing to this rule."""
+    known = list(known)
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            advice = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
+            raise TypeError(f"{owner} has no argument {name!r}: {advice}")
+
+
+def check_values(rule: Rule, group: dict[str, Any]) -> None:
+    """Raise TypeError or ValueError for a value that the rule cannot work with."""
+    for name, default in (front(rule) | OPTIONS).items():
+        _check(name, group[name], default)
+    if group["rounding"] not in ROUNDINGS:
+        raise ValueError(f'rounding={group["rounding"]!r} is not known: write one of {", ".join(map(repr, ROUNDINGS))}')
+    if group["state_dtype"] is not None and not getattr(group["state_dtype"], "is_floating_point", False):
+        raise TypeError(f"state_dtype={group['state_dtype']!r} must be a floating torch.dtype such as torch.bfloat16")
+
+
+def _check(name: str, value: Any, default: Any) -> None:
+    if isinstance(default, tuple):
+        if not isinstance(value, tuple | list) or len(value) != len(default):
+            raise TypeError(f"{name}={value!r} must be {len(default)} numbers, such as {name}={default!r}")
+        for part, part_default in zip(value, default, strict=True):
+            _check("betas" if name == "betas" else name + "[]", part, part_default)
+    elif isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise TypeError(f"{name}={value!r} must be True or False")
+    elif isinstance(default, float | int):
+        _check_number(name, value)
+
+
+def _check_number(name: str, value: Any) -> None:
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        value = value.item()
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} must be a number, and got {type(value).__name__}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name}={value!r} must be a finite number")
+    if name in ("lr", "eps", "weight_decay", "momentum") and value < 0:
+        raise ValueError(f"{name}={value!r} must not be negative")
+    if (name == "betas" or _BETA.fullmatch(name)) and not 0 <= value < 1:
+        raise ValueError(f"{name}={value!r}: a running mean needs 0 <= beta < 1")

@@ -1,0 +1,46 @@
+"""What the last step was: read from sums that the pass over memory made anyway."""
+
+import math
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Stats:
+    """Measurements of the last step, and counts since the optimizer was made.
+
+    gradient_norm: Euclidean norm of all gradients, before clipping; known where clip or skip_nonfinite is on, or the step
+    was measured. The others need `optimizer.measure = True`: update_norm (how far the parameters moved), ratios (by
+    parameter name: update norm over weight norm; about 1e-3 is usual), unchanged (share of parameters that the step left
+    exactly as they were; 1.0 is an optimizer that does nothing).
+    """
+
+    gradient_norm: float | None = None
+    update_norm: float | None = None
+    ratios: dict[str, float] = field(default_factory=dict)
+    unchanged: float | None = None
+    steps: int = 0
+    clipped: int = 0
+    skipped: int = 0
+
+    def forget(self) -> None:
+        """Drop the measurements of the last step; counts stay."""
+        self.gradient_norm = self.update_norm = self.unchanged = None
+        self.ratios = {}
+
+
+@dataclass
+class Measured:
+    """Sums of one step over the parameters seen so far."""
+
+    gradient: float = 0.0
+    update: float = 0.0
+    unchanged: float = 0.0
+    elements: float = 0.0
+    ratios: dict[str, float] = field(default_factory=dict)
+
+    def into(self, stats: Stats) -> None:
+        """Write the norms."""
+        stats.gradient_norm = math.sqrt(self.gradient) if self.gradient >= 0 else math.nan
+        stats.update_norm = math.sqrt(self.update) if self.update >= 0 else math.nan
+        stats.unchanged = self.unchanged / max(self.elements, 1)
+        stats.ratios = self.ratios

@@ -1,0 +1,122 @@
+"""Progress of a run: a live bar on a terminal, plain lines anywhere else."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from steepest.loop import Step
+
+REFRESH = 0.2
+"""Seconds between two pictures of the live bar."""
+
+QUIET = 30.0
+"""Plain lines: one for each twentieth of the run, or after so many seconds without one."""
+
+
+class Screen(Protocol):
+    """Where a run shows itself."""
+
+    def step(self, step: Step) -> None:
+        """Show a step, if it is time."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Show a line that stays."""
+        ...
+
+
+@contextmanager
+def screen(steps: int, shown: bool, console: Console | None = None) -> Iterator[Screen]:
+    """Yield the screen that fits: nothing unless shown, a live bar on a terminal, plain lines elsewhere."""
+    console = console or Console(highlight=False, soft_wrap=True)
+    if not shown:
+        yield Dark()
+    elif not console.is_terminal or console.is_dumb_terminal:
+        yield Lines(console, steps)
+    else:
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+        with Progress(*columns, console=console, refresh_per_second=1 / REFRESH) as progress:
+            yield Bar(progress, progress.add_task("", total=steps))
+
+
+class Dark:
+    """Shows nothing."""
+
+    def step(self, step: Step) -> None:
+        """Show nothing."""
+
+    def say(self, text: str) -> None:
+        """Show nothing."""
+
+
+class Lines:
+    """Plain lines, for a pipe or a file."""
+
+    def __init__(self, console: Console, steps: int) -> None:
+        self._console, self._steps = console, steps
+        self._every = max(1, steps // 20)
+        self._facts = Facts()
+        self._last = perf_counter()
+
+    def step(self, step: Step) -> None:
+        """Print a line at each twentieth of the run, and when none was printed for long."""
+        done = step.index + 1
+        self._facts.count(step)
+        if done % self._every and done != self._steps and perf_counter() - self._last < QUIET:
+            return
+        self._last = perf_counter()
+        self.say(f"step {done}/{self._steps}  {self._facts.words(step)}")
+
+    def say(self, text: str) -> None:
+        """Print the line."""
+        self._console.print(text, markup=False)
+
+
+class Bar:
+    """A bar that moves, with the last loss and rate beside it."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+        self._facts = Facts()
+        self._due = 0.0
+
+    def step(self, step: Step) -> None:
+        """Redraw, five times a second at most; the loss is not read in between."""
+        self._facts.count(step)
+        if (now := perf_counter()) < self._due and step.index + 1 != self._progress.tasks[self._task].total:
+            return
+        self._due = now + REFRESH
+        self._progress.update(self._task, completed=step.index + 1, description=self._facts.words(step))
+
+    def say(self, text: str) -> None:
+        """Print the line above the bar."""
+        self._progress.console.print(text, markup=False)
+
+
+class Facts:
+    """The numbers beside the progress: loss, rate, speed since the last picture, steps skipped so far."""
+
+    def __init__(self) -> None:
+        self._steps, self._skipped, self._began = 0, 0, perf_counter()
+
+    def count(self, step: Step) -> None:
+        """Count a step."""
+        self._steps += 1
+        self._skipped += step.skipped
+
+    def words(self, step: Step) -> str:
+        """Return the numbers in one line."""
+        now = perf_counter()
+        speed = self._steps / max(now - self._began, 1e-9)
+        self._steps, self._began = 0, now
+        skipped = f"  {self._skipped} skipped: not finite" if self._skipped else ""
+        return f"loss {step.loss:.4f}  lr {step.lr:.3g}  {speed:.3g} steps/s{skipped}"
+
+
+def row_words(row: dict[str, Any]) -> str:
+    """Return the numbers of a history row in one line."""
+    return "  ".join(f"{name} {value:.4f}" for name, value in row.items() if isinstance(value, float))

@@ -1,0 +1,51 @@
+"""What a run consists of besides model, optimizer and data: the state of every random number generator."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def random_state() -> dict[str, Any]:
+    """Return the state of Python's, NumPy's and PyTorch's generators, as a tree of numbers, text and tensors."""
+    numpy = np.random.get_state(legacy=False)
+    assert isinstance(numpy, dict)
+    keys = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
+    return {
+        "python": random.getstate(),
+        "numpy": {**numpy, "state": {"key": keys, "pos": int(numpy["state"]["pos"])}},
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Put every generator back to where `random_state` found it."""
+    python = state["python"]
+    random.setstate((python[0], tuple(python[1]), python[2]))
+    numpy = state["numpy"]
+    keys = numpy["state"]["key"].numpy().astype(np.uint32)
+    np.random.set_state({**numpy, "state": {"key": keys, "pos": numpy["state"]["pos"]}})
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def same_random_state_after() -> Iterator[None]:
+    """Leave the generators as if the body had not run."""
+    state = random_state()
+    try:
+        yield
+    finally:
+        restore_random_state(state)
+
+
+def seed_everything(seed: int) -> None:
+    """Start Python's, NumPy's and PyTorch's generators from one seed."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # NumPy takes 32 bits
+    torch.manual_seed(seed)
