@@ -16,7 +16,10 @@ import steepest
 
 # Adding or removing a public name is a decision: it changes this list and the changelog.
 NAMES = [
-    "Schedule", "rule", "rules", "schedules",
+    "Run", "Schedule", "Task", "column_mean", "dot", "eigenbasis", "everywhere", "exp", "fit", "is_matrix",
+    "largest", "log", "maximum", "mean", "minimum", "norm", "optim", "orthogonalize", "qr", "rms", "row_mean",
+    "rule", "rules", "schedules", "sides", "sign", "size", "sqrt", "square_total", "testing", "total",
+    "transpose", "where",
 ]  # fmt: skip
 
 # Of what is installed, what `import steepest` must not pay for.
@@ -62,9 +65,12 @@ def test_formula_functions_are_public():
     assert {name for name, where in steepest._WHERE.items() if where == "steepest.formula"} == functions
 
 
-def test_an_unknown_name_lists_the_known():
-    with pytest.raises(AttributeError, match=r"steepest has no 'optimizer'; its names are .*rules"):
+def test_an_unknown_name_is_answered_with_the_nearest_or_all():
+    with pytest.raises(AttributeError, match=r"steepest has no 'optimizer'; did you mean 'optim'\?"):
         steepest.optimizer  # noqa: B018 - reading it is the test
+    with pytest.raises(AttributeError, match=r"steepest has no 'xyzzy'; its names are .*rules"):
+        steepest.xyzzy  # noqa: B018
+    assert not hasattr(steepest, "trainer")
 
 
 LOADED = "import json, sys; print(json.dumps([name for name in sys.modules]))"

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from torch.optim import SGD
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,

@@ -1,13 +1,46 @@
 """The public names of steepest, each imported when it is first used."""
 
+import difflib
 import importlib
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steepest import rules as rules
-    from steepest import schedules as schedules
+    from steepest import (
+        optim as optim,
+        rules as rules,
+        schedules as schedules,
+        testing as testing,
+    )
+    from steepest.fit import fit as fit
+    from steepest.formula import (
+        column_mean as column_mean,
+        dot as dot,
+        eigenbasis as eigenbasis,
+        everywhere as everywhere,
+        exp as exp,
+        is_matrix as is_matrix,
+        largest as largest,
+        log as log,
+        maximum as maximum,
+        mean as mean,
+        minimum as minimum,
+        norm as norm,
+        orthogonalize as orthogonalize,
+        qr as qr,
+        rms as rms,
+        row_mean as row_mean,
+        sides as sides,
+        sign as sign,
+        size as size,
+        sqrt as sqrt,
+        square_total as square_total,
+        total as total,
+        transpose as transpose,
+        where as where,
+    )
+    from steepest.loop import Run as Run, Task as Task
     from steepest.rule import rule as rule
     from steepest.schedules import Schedule as Schedule
 
@@ -15,16 +48,31 @@ __version__ = "0.1.0.dev0"
 
 # Public name -> the module that defines it; a module of the package is defined by the package.
 _WHERE = {
-    "Schedule": "steepest.schedules",
+    "fit": "steepest.fit",
+    "optim": "steepest",
     "rule": "steepest.rule",
     "rules": "steepest",
+    "Run": "steepest.loop",
+    "Schedule": "steepest.schedules",
     "schedules": "steepest",
+    "Task": "steepest.loop",
+    "testing": "steepest",
 }
+_WHERE |= dict.fromkeys(
+    [
+        "column_mean", "dot", "eigenbasis", "everywhere", "exp", "is_matrix", "largest", "log", "maximum",
+        "mean", "minimum", "norm", "orthogonalize", "qr", "rms", "row_mean", "sides", "sign", "size", "sqrt",
+        "square_total", "total", "transpose", "where",
+    ],
+    "steepest.formula",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
-        raise AttributeError(f"steepest has no {name!r}; its names are {', '.join(_WHERE)}.")
+        close = difflib.get_close_matches(name, _WHERE, n=1)
+        meant = f"did you mean {close[0]!r}?" if close else f"its names are {', '.join(_WHERE)}."
+        raise AttributeError(f"steepest has no {name!r}; {meant}")
     if _WHERE[name] == __name__:
         return importlib.import_module(f"{__name__}.{name}")
     value = getattr(importlib.import_module(_WHERE[name]), name)

@@ -1,7 +1,6 @@
 """`fit`: a run with the usual company of evaluation, progress, an event file and Ctrl-C."""
 
 import platform
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch.optim import Optimizer
 from steepest import __version__, pilot
 from steepest.data import Source, open_source
 from steepest.loop import Factor, Loss, Run, checks
-from steepest.loop.evaluate import evaluate
+from steepest.loop.evaluate import Metrics, averaged, evaluate
 from steepest.loop.events import EventFile
 from steepest.loop.interrupt import interruption
 from steepest.loop.journal import Journal
@@ -32,6 +31,7 @@ EVALUATIONS = 10
 class Result:
     """A trained model and what is known about its training.
 
+    model: with the weights that evaluation sees, which is their mean where the optimizer keeps one.
     status: "finished", or "interrupted" by Ctrl-C. steps: updates done; skipped: how many of them were not made because
     the loss was not finite. history: rows as `steepest.loop.journal.Journal` describes them. plan: None when the
     optimizer was given.
@@ -67,7 +67,7 @@ def fit(  # noqa: PLR0913
     steps: int | None = None,
     epochs: int | None = None,
     val: Any = None,
-    metrics: dict[str, Callable[[Any, Any], Any]] | None = None,
+    metrics: Metrics | None = None,
     optimizer: Optimizer | None = None,
     schedule: Factor | None = None,
     batch_size: int = 32,
@@ -117,6 +117,7 @@ def fit(  # noqa: PLR0913
             view.say(str(plan))
         began = perf_counter()
         status = _watched(run, test, journal, view)
+        keep_average(run.optimizer)
         seconds = perf_counter() - began
         view.say(_farewell(run, status, seconds, folder))
     skipped = run.position.skipped
@@ -128,7 +129,7 @@ class Test:
     """What is evaluated during a run."""
 
     source: Source
-    metrics: dict[str, Callable[[Any, Any], Any]]
+    metrics: Metrics
 
 
 def _watched(run: Run, test: Test | None, journal: Journal, view: Screen) -> str:
@@ -151,7 +152,7 @@ def _train(run: Run, test: Test | None, journal: Journal, view: Screen) -> str:
             view.step(step)
             done = step.index + 1
             if test is not None and done in milestones and not interrupted():
-                scores = evaluate(run.model, run.loss, test.source, test.metrics, run.device, interrupted)
+                scores = evaluate(run, test.source, test.metrics, interrupted)
                 if scores is not None:
                     row = {f"val/{name}": value for name, value in scores.items()}
                     journal.evaluation({"step": done, **row})
@@ -159,6 +160,18 @@ def _train(run: Run, test: Test | None, journal: Journal, view: Screen) -> str:
             if interrupted() and done < run.steps:
                 return "interrupted"
     return "finished"
+
+
+@torch.no_grad()
+def keep_average(optimizer: Optimizer) -> None:
+    """Leave the model with the weights to evaluate at, now that it is not trained any further."""
+    if not hasattr(optimizer, "averaged"):
+        return
+    weights = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    with averaged(optimizer):
+        means = [weight.detach().clone() for weight in weights]
+    for weight, mean in zip(weights, means, strict=True):
+        weight.copy_(mean)
 
 
 def _farewell(run: Run, status: str, seconds: float, folder: Path | None) -> str:

@@ -92,7 +92,8 @@ class Rule:
         p = np.asarray(p, dtype=getattr(p, "dtype", np.float64))
         state = self.zeros(p)
         for t, gradient in enumerate(gradients, 1):
-            p, *state = self(p, np.asarray(gradient, p.dtype), *state, t=t, **hyper)
+            results = self(p, np.asarray(gradient, p.dtype), *state, t=t, **hyper)
+            p, *state = (r if isinstance(r, float) else np.asarray(r, p.dtype) for r in results)
             yield p
 
     def trace(self, tape: Tape, *, t: int, **hyper: Any) -> tuple[Symbol, ...]:

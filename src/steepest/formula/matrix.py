@@ -44,7 +44,7 @@ def adjusted(lr: float, p: Any, adjust_lr_fn: str | None) -> float:
 def epsilon(x: Any) -> Any:
     """Return the distance from 1 to the next number in the dtype of x, a scalar."""
     if isinstance(x, Symbol):
-        return x.tape.add("epsilon", SCALAR, x.index)
+        return x.tape.add("epsilon", SCALAR)
     return float(_home(x).finfo(x.dtype).eps)
 
 

@@ -1,6 +1,7 @@
 """Symbols that stand for a value of a formula, and the tape on which arithmetic with them is written down."""
 
 import numbers
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class Tape:
         """Append one operation and return the symbol of its result."""
         nodes = self.nodes
         nodes.append((operation, shape, *arguments))
-        return Symbol(self, len(nodes) - 1, shape)
+        return Symbol(self, len(nodes) - 1, shape, operation in BOOLEAN)
 
     def input(self, name: str, shape: str = ELEMENT) -> "Symbol":
         """Return the symbol of a tensor that the caller supplies."""
@@ -56,20 +57,16 @@ class Tape:
 
 
 class Symbol:
-    """One value of a formula that is being traced."""
+    """One value of a formula that is being traced. is_boolean: it is the result of a comparison."""
 
     __hash__ = None  # type: ignore[assignment]  # == is a comparison of elements, so identity must not stand in for it
-    __slots__ = ("index", "shape", "tape")
+    __slots__ = ("index", "is_boolean", "shape", "tape")
 
-    def __init__(self, tape: Tape, index: int, shape: str) -> None:
+    def __init__(self, tape: Tape, index: int, shape: str, is_boolean: bool = False) -> None:
         self.tape = tape
         self.index = index
         self.shape = shape
-
-    @property
-    def is_boolean(self) -> bool:
-        """Whether this is the result of a comparison."""
-        return self.tape.nodes[self.index][0] in BOOLEAN
+        self.is_boolean = is_boolean
 
     def __add__(self, other: object) -> "Symbol":
         return binary("add", self, other)
@@ -210,11 +207,15 @@ def _instead(written: str, name: str) -> str:
 
 
 def lift(tape: Tape, value: object) -> Symbol:
-    if isinstance(value, Symbol):
-        return value
+    """Return the symbol of an operand: of itself, or of a number as a constant."""
+    kind = type(value)
+    if kind is Symbol:
+        return value  # type: ignore[return-value]
+    if kind is float or kind is int:
+        return tape.constant(value)  # type: ignore[arg-type]
     if isinstance(value, numbers.Number | np.generic) or getattr(value, "ndim", None) == 0:
         return tape.constant(float(value))  # type: ignore[arg-type]
-    raise FormulaError(f"a formula works with elements and numbers, and got {type(value).__name__}")
+    raise FormulaError(f"a formula works with elements and numbers, and got {kind.__name__}")
 
 
 def number(symbol: Symbol) -> Symbol:
@@ -224,8 +225,9 @@ def number(symbol: Symbol) -> Symbol:
     return symbol
 
 
+@cache
 def joint(a: str, b: str) -> str:
-    """The shape of elementwise arithmetic between two shapes."""
+    """Return the shape of elementwise arithmetic between two shapes."""
     if a == b or b == CONSTANT:
         return a
     if a in WEAK or b in WEAK:
@@ -237,7 +239,8 @@ def joint(a: str, b: str) -> str:
 
 
 def binary(operation: str, a: object, b: object) -> Symbol:
-    tape = a.tape if isinstance(a, Symbol) else b.tape  # type: ignore[union-attr]
+    """Write down an operation on two operands, one of which is a symbol."""
+    tape = a.tape if type(a) is Symbol else b.tape  # type: ignore[union-attr]
     a, b = number(lift(tape, a)), number(lift(tape, b))
     return tape.add(operation, joint(a.shape, b.shape), a.index, b.index)
 
@@ -249,6 +252,7 @@ def _logic(operation: str, a: Symbol, b: object) -> Symbol:
 
 
 def unary(operation: str, x: Symbol) -> Symbol:
+    """Write down an operation on one operand."""
     x = number(x)
     return x.tape.add(operation, x.shape, x.index)
 

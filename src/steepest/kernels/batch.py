@@ -173,7 +173,7 @@ class _Inputs(dict):
     def __init__(self, batch: Batch, gradients: list[Tensor], given: Mapping[str, Any]) -> None:
         super().__init__(given)
         self.update(batch.stacked)
-        self.update(size=batch.size, dtype=batch.form.computed_in)
+        self.update(size=batch.size, dtype=batch.form.computed_in, epsilon=torch.finfo(batch.form.dtype).eps)
         self.batch, self.gradients = batch, gradients
 
     def __missing__(self, name: str) -> Tensor:

@@ -5,42 +5,62 @@ from torch import Tensor
 
 from steepest import formula
 
-# Newton-Schulz on a CPU runs over this many elements at a time, so that what it works on stays near the core; and on
-# matrices with at least this short a side it computes the symmetric products by halves. Both found by measurement.
-CHUNK = 1 << 19
-HALVED = 96
+# Found by measurement on CPUs: so many elements for each thread at a time keep Newton-Schulz near the cores; and from
+# so many multiplications in one product on, computing the symmetric products by halves pays for its extra calls.
+NEAR = 1 << 18
+WORTH_HALVING = 1 << 24
 
 
 def orthogonalize(stack: Tensor, settings: tuple[int, tuple[float, float, float], float]) -> Tensor:
     """Return each matrix made orthogonal; see `steepest.formula.orthogonalize`. settings: (steps, coefficients, eps).
 
-    Same polynomial, other order of additions. float32 and narrower are computed in float32, on CUDA in bfloat16 as
-    torch.optim.Muon does; float64 in float64. On a CPU bfloat16 products were measured slower than float32 ones.
-    Nothing waits for the device. Returns a new, contiguous tensor of the dtype of the stack. stack: (..., m, n).
+    The same polynomial, added up in another order. float64 is computed in float64, everything else in float32; on CUDA
+    the products are bfloat16, as torch.optim.Muon's are. (On CPUs without bfloat16 matrix units they were measured 1.3
+    to 2 times slower than float32 ones.) Nothing waits for the device.
+    Returns a new contiguous tensor of the dtype of the stack. stack: (..., m, n).
     """
     out = torch.empty_like(stack, memory_format=torch.contiguous_format)
     if not stack.numel():
         return out
     steps, coefficients, eps = settings
-    source, result = stack.reshape(-1, *stack.shape[-2:]), out.view(-1, *stack.shape[-2:])
+    source, target = stack.reshape(-1, *stack.shape[-2:]), out.view(-1, *stack.shape[-2:])
     if stack.shape[-2] > stack.shape[-1]:
-        source, result = source.mT, result.mT
+        source, target = source.mT, target.mT
+    count, rows, columns = source.shape
     on_cpu = stack.device.type == "cpu"
-    iterate = _by_halves if on_cpu and source.shape[-2] >= HALVED else _iterate
-    size = max(1, CHUNK // source[0].numel()) if on_cpu else len(source)
-    for part, target in zip(source.split(size), result.split(size), strict=True):
-        iterate(part, _lengths(part, eps), target, steps, coefficients)
+    if on_cpu:
+        count = min(count, max(1, torch.get_num_threads() * NEAR // (rows * columns)))
+    iterate = _by_halves if on_cpu and count * rows * rows * columns >= WORTH_HALVING else _iterate
+    for some, result in zip(source.split(count), target.split(count), strict=True):
+        iterate(some, _lengths(some, eps), result, steps, coefficients)
     return out
+
+
+def qr(stack: Tensor) -> Tensor:
+    """Return the orthogonal factor of each matrix, in float32 at least. stack: (..., k, k)."""
+    return formula.qr(stack.to(_precision(stack))).to(stack.dtype)
+
+
+def eigenbasis(stack: Tensor) -> Tensor:
+    """Return the eigenvectors of each symmetric matrix; see `steepest.formula.eigenbasis`. stack: (..., k, k).
+
+    LAPACK sometimes fails to converge in float32 on what it solves in float64, so that is tried before giving up.
+    """
+    wide = stack.to(_precision(stack))
+    try:
+        return formula.eigenbasis(wide).to(stack.dtype)
+    except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
+        return formula.eigenbasis(wide.double()).to(stack.dtype)
 
 
 def _lengths(x: Tensor, eps: float) -> Tensor:
     """Return the Frobenius norm of each matrix, at least eps, (count, 1, 1). Squared in double as the formula does."""
     flat = x.reshape(len(x), -1)
     wide = flat if x.device.type == "mps" else flat.double()
-    return wide.norm(dim=1).clamp(min=eps).to(_products(x)).view(-1, 1, 1)
+    return wide.norm(dim=1).clamp(min=eps).to(_precision(x)).view(-1, 1, 1)
 
 
-def _products(x: Tensor) -> torch.dtype:
+def _precision(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
@@ -56,20 +76,21 @@ def _iterate(x: Tensor, length: Tensor, target: Tensor, steps: int, coefficients
 
 
 def _by_halves(x: Tensor, length: Tensor, target: Tensor, steps: int, coefficients: tuple[float, float, float]) -> None:
-    """Keep the upper and the lower half of the rows apart, so that of X X^T and its square, which are symmetric, only
-    three of four blocks are computed: 20 block products for each step instead of 24.
+    """Compute three of the four quarters of X X^T and of its square, for they are symmetric: 20 products for 24.
 
-        X = [x]   X X^T = [f  g]   a I + b X X^T + c (X X^T)^2 = [q  r]
-            [y]           [.  h]                                 [.  s]
-    """  # noqa: D205
+    X = [x]   X X^T = [f  g]   a I + b X X^T + c (X X^T)^2 = [q  r]
+        [y]           [.  h]                                 [.  s]
+    """
     a, b, c = coefficients
     half = x.shape[1] // 2
     x, y = (x[:, :half] / length).contiguous(), (x[:, half:] / length).contiguous()
     next_x, next_y = torch.empty_like(x), torch.empty_like(y)
-    f, g, h = x.new_empty(len(x), half, half), x.new_empty(len(x), half, y.shape[1]), y.new_empty(len(y), *[y.shape[1]] * 2)
+    f, g, h = (x.new_empty(len(x), *sides) for sides in ((half, half), (half, y.shape[1]), (y.shape[1], y.shape[1])))
     q, r, s = torch.empty_like(f), torch.empty_like(g), torch.empty_like(h)
     for _ in range(steps):
-        torch.bmm(x, x.mT, out=f), torch.bmm(x, y.mT, out=g), torch.bmm(y, y.mT, out=h)
+        torch.bmm(x, x.mT, out=f)
+        torch.bmm(x, y.mT, out=g)
+        torch.bmm(y, y.mT, out=h)
         torch.baddbmm(f, f, f, beta=b, alpha=c, out=q).baddbmm_(g, g.mT, alpha=c).diagonal(dim1=1, dim2=2).add_(a)
         torch.baddbmm(g, f, g, beta=b, alpha=c, out=r).baddbmm_(g, h, alpha=c)
         torch.baddbmm(h, h, h, beta=b, alpha=c, out=s).baddbmm_(g.mT, g, alpha=c).diagonal(dim1=1, dim2=2).add_(a)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from steepest.formula.symbol import CONSTANT, ELEMENT, MATRIX, REDUCTIONS, SCALAR, SHARED, Symbol, Tape
 
-LEAVES = frozenset({"input", "constant", "size"})
+LEAVES = frozenset({"input", "constant", "size", "epsilon"})
 _SINGLE = frozenset({CONSTANT, SHARED, SCALAR})
 
 

@@ -25,7 +25,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 class Values:
     """The values of one program, each computed when first asked for.
 
-    inputs: tensors by name, and "size", the number of elements. Batched, they hold many tensors at once: elements and
+    inputs: tensors by name, "size" (number of elements), "epsilon" and "dtype". Batched, they hold many tensors at once: elements and
     matrices are stacks (count, m, n), scalars are (count,) in double. Else there is one tensor, and scalars are numbers or
     0-d tensors. With NumPy arrays this is the formula itself.
     """
@@ -51,8 +51,8 @@ class Values:
             return self.constants[rest[0]]
         if operation == "input":
             return self.inputs[rest[0]]
-        if operation == "size":
-            return self.inputs["size"]
+        if operation in ("size", "epsilon"):
+            return self.inputs[operation]
         static = [item for item in rest if type(item) is not int]
         arguments = [self._argument(a, shape) for a in self.program.arguments(index)]
         if operation in REDUCTIONS:
@@ -63,7 +63,10 @@ class Values:
             return arguments[0] * 1.0
         if operation == "not":
             return ~arguments[0] if hasattr(arguments[0], "dtype") else not arguments[0]
-        return _FUNCTIONS[operation](*arguments, *static)
+        result = _FUNCTIONS[operation](*arguments, *static)
+        if operation == "where" and isinstance(result, NUMPY):
+            return result.astype(self.inputs["dtype"])  # of two plain numbers NumPy makes float64
+        return result
 
     def _argument(self, index: int, shape: str) -> Any:
         """Return a value as an operand of an operation of this shape: a scalar meets elements rounded, and spread."""

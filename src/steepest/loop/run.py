@@ -27,8 +27,8 @@ class Run:
     loss: loss(model, batch) -> a scalar tensor, or a dict of them with the key "loss".
     data: what `steepest.data.open_source` takes; batch_size and seed belong to it.
     steps, epochs: the budget, one of the two.
-    schedule: schedule(step, steps) -> the factor of each parameter group's initial rate. An optimizer of
-    `steepest.optim` that was given a schedule as `lr=` needs none here.
+    schedule: schedule(step, steps) -> the factor of each parameter group's initial rate, as those of
+    `steepest.schedules`; none is needed for an optimizer that holds its own.
     clip: the largest norm the gradient may have. device: where to train; None: where the model is.
 
     An update whose loss is not finite is skipped and counted, ten in a row raise FloatingPointError. That costs
@@ -62,8 +62,6 @@ class Run:
         self.steps = checks.length_of_run(steps, epochs, self.source.batches)
         if schedule is not None:
             checks.check_schedule(schedule, self.steps)
-        if hasattr(optimizer, "bind"):
-            optimizer.bind(self.steps)  # one of ours, which may hold its own schedule
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.schedule, self.clip = schedule, clip
         self.device = place(model, device)
@@ -83,10 +81,10 @@ class Run:
             if self._is_finite(loss):
                 loss.backward()  # 4. backpropagate
                 self._clip(step)
-                if not step.skipped:
-                    self.optimizer.step()  # 5. move every parameter by minus the gradient times the rate
             else:
                 step.skipped = True
+            if not step.skipped:
+                self._move(step)  # 5. move every parameter by minus the gradient times the rate
             self._finish(step, began)
             yield step  # 6. repeat
             self._check_patience(step)
@@ -158,6 +156,12 @@ class Run:
         step.record_norm(norm)
         step.skipped = not self._is_finite(norm)
 
+    def _move(self, step: Step) -> None:
+        stats = getattr(self.optimizer, "stats", None)  # optimizers of ours tell what they did
+        before = getattr(stats, "skipped", 0)
+        self.optimizer.step()
+        step.skipped = getattr(stats, "skipped", 0) > before
+
     def _finish(self, step: Step, began: float) -> None:
         position = self.position
         position.step += 1
@@ -170,9 +174,12 @@ class Run:
     def _is_finite(self, number: torch.Tensor) -> bool:
         return number.device.type != "cpu" or math.isfinite(number.item())
 
-    def _gradient_norm(self, index: int) -> torch.Tensor | None:
+    def _gradient_norm(self, index: int) -> torch.Tensor | float | None:
         if index != self.position.step - 1:
             return None  # the gradients of that step are gone
+        known = getattr(getattr(self.optimizer, "stats", None), "gradient_norm", None)
+        if known is not None:
+            return known
         parameters = (parameter for group in self.optimizer.param_groups for parameter in group["params"])
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         return nn.utils.get_total_norm(gradients) if gradients else None

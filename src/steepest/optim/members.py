@@ -11,6 +11,7 @@ from steepest.kernels.batch import Batch, Form
 from steepest.rule import Rule
 
 _SIDE = {"m": 0, "n": 1}
+_address, _contiguous, _dtype = Tensor.data_ptr, Tensor.is_contiguous, Tensor.dtype.__get__  # type: ignore[attr-defined]
 
 
 class Kind(NamedTuple):
@@ -19,20 +20,27 @@ class Kind(NamedTuple):
     form: Form
     steps: int
     dense: bool
+    plain: bool
     kernel: bool
+    states: tuple[tuple[str, torch.dtype], ...] = ()
 
 
 class Members:
-    """A batch of an optimizer: parameters, their states, their count of steps."""
+    """A batch of an optimizer: parameters, their states, their count of steps.
 
-    def __init__(self, kind: Kind, parameters: list[Tensor], state: dict[Tensor, dict[str, Any]]) -> None:
-        self.kind, self.parameters, self.state = kind, parameters, state
+    What is asked at every step is written for a thousand tensors: one list, one C function over it.
+    """
+
+    def __init__(self, kind: Kind, parameters: list[Tensor], state: dict[Tensor, dict[str, Any]], rule: Rule) -> None:
+        self.kind, self.parameters, self.rule = kind, parameters, rule
+        self.entries = [state[p] for p in parameters]
         self.steps = kind.steps
         self.step = torch.tensor(float(kind.steps))  # one for all of them, under the name that torch gives it
         self.work = parameters if kind.dense else [_dense(p) for p in parameters]
+        self.addresses = list(map(_address, parameters))
         self.batch = Batch(kind.form, self.work, {}, {})
-        for p in parameters:
-            state[p]["step"] = self.step
+        for entry in self.entries:
+            entry["step"] = self.step
 
     def advance(self) -> None:
         """Count a step."""
@@ -46,21 +54,20 @@ class Members:
         """
         for name, shape in states.items():
             if shape == ELEMENT:
-                self.batch.states[name] = [self._element(p, w, name, dtype_of) for p, w in self._pairs()]
+                try:
+                    self.batch.states[name] = [entry[name] for entry in self.entries]
+                except KeyError:
+                    self._allocate(name, dtype_of(name))
             elif name not in self.batch.stacked:
                 self._stack(name, shape)
 
-    def _pairs(self) -> zip:
-        return zip(self.parameters, self.work, strict=True)
-
-    def _element(self, p: Tensor, work: Tensor, name: str, dtype_of: Callable[[str], torch.dtype]) -> Tensor:
-        state = self.state[p]
-        if name not in state:
-            dtype = dtype_of(name)
-            if p.is_complex():
-                dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
-            state[name] = torch.zeros_like(work, dtype=dtype, requires_grad=False)
-        return state[name]
+    def _allocate(self, name: str, dtype: torch.dtype) -> None:
+        if self.kind.form.dtype.is_complex:
+            dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
+        for entry, work in zip(self.entries, self.work, strict=True):
+            if name not in entry:
+                entry[name] = torch.zeros_like(work, dtype=dtype, requires_grad=False)
+        self.batch.states[name] = [entry[name] for entry in self.entries]
 
     def _stack(self, name: str, shape: str) -> None:
         """Put the scalar or matrix-shaped states of all members into one tensor; each member keeps a view of its part."""
@@ -70,17 +77,21 @@ class Members:
         dtype = form.computed_in if shape else torch.float64
         device = self.parameters[0].device
         parts = [
-            self.state[p][name].to(device, dtype) if name in self.state[p] else torch.zeros(each, dtype=dtype, device=device)
-            for p in self.parameters
+            entry[name].to(device, dtype) if name in entry else torch.zeros(each, dtype=dtype, device=device)
+            for entry in self.entries
         ]
         stack = torch.stack(parts)
-        for p, part in zip(self.parameters, stack.unbind(0), strict=True):
-            self.state[p][name] = part
+        for entry, part in zip(self.entries, stack.unbind(0), strict=True):
+            entry[name] = part
         self.batch.stacked[name] = stack.view(-1, *sides)
 
     def gradients(self) -> list[Tensor] | None:
-        """Return the gradients as kernels take them, or None if some parameter has none or is no longer as it was."""
+        """Return the gradients as kernels take them, or None if one is missing or a parameter is not what it was."""
+        if list(map(_address, self.parameters)) != self.addresses:
+            return None
         gradients = [p.grad for p in self.parameters]
+        if self.kind.plain and _all_plain(gradients, self.kind.form.dtype):
+            return gradients  # type: ignore[return-value]
         if any(gradient is None for gradient in gradients):
             return None
         if not self.kind.dense:
@@ -90,20 +101,28 @@ class Members:
     def write_back(self) -> None:
         """Copy the result of a step to parameters whose memory has gaps."""
         if not self.kind.dense:
-            for p, work in self._pairs():
+            for p, work in zip(self.parameters, self.work, strict=True):
                 p.detach().copy_(work)
 
 
-def kind_of(p: Tensor, rule: Rule, steps: int, blocks: int, kernel: bool) -> Kind:
-    """Describe a parameter for the rule that steps it."""
+def kind_of(p: Tensor, rule: Rule, entry: dict[str, Any], blocks: int, kernel: bool) -> Kind:
+    """Describe a parameter for the rule that steps it. entry: its state so far."""
     matrix = None
     if rule.matrix or blocks > 1:
         rows = (p.shape[0] if p.ndim else 1) // blocks
         matrix = (rows, p.numel() // max(1, rows * blocks))
-    form = Form(str(p.device), p.dtype, matrix, blocks)
-    plain = p.is_contiguous()
-    dense = plain if matrix else plain or _without_gaps(p)
-    return Kind(form, steps, dense, kernel)
+    plain = p.is_contiguous() and not p.is_complex()
+    dense = p.is_contiguous() or (matrix is None and _without_gaps(p))
+    states = tuple(sorted((name, value.dtype) for name, value in entry.items() if name != "step"))
+    return Kind(Form(str(p.device), p.dtype, matrix, blocks), int(entry.get("step", 0)), dense, plain, kernel, states)
+
+
+def _all_plain(gradients: list[Tensor | None], dtype: torch.dtype) -> bool:
+    """Whether all gradients are there, contiguous and of this dtype."""
+    try:
+        return all(map(_contiguous, gradients)) and set(map(_dtype, gradients)) <= {dtype}
+    except (TypeError, RuntimeError):  # a missing one; a sparse one
+        return False
 
 
 def _without_gaps(p: Tensor) -> bool:

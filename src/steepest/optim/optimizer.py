@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steepest.formula.symbol import SHARED
 from steepest.kernels.batch import Graph, Run, Sums, together
 from steepest.kernels.eager import EagerRun
 from steepest.kernels.support import unsupported
@@ -54,7 +55,7 @@ class Optimizer(torch.optim.Optimizer):
         self.stats = Stats()
         self.measure = False
         self._members: dict[int, tuple[list[Members], list[Tensor]]] = {}
-        self._shared: dict[str, float] = {}
+        self._shared: dict[str, float] = {}  # states that a rule has once for all parameters, as "rule.state"
         self._averaged = False
         defaults = {**front(self.rule), **OPTIONS, **{k: v for k, v in options.items() if k not in PATHS}}
         super().__init__(_parameters(params), defaults)
@@ -118,33 +119,35 @@ class Optimizer(torch.optim.Optimizer):
             )
             traced = trace(rule, edits, kind.form.matrix if rule.matrix else None, members.steps + 1, values)
             members.provide(self._stored(traced.program.states), lambda name, k=kind, g=group: _state_dtype(name, k, g))
-            given = {**{name: self._shared.get(name, 0.0) for name in rule.states}, **self._seeds(members, traced)}
+            given = {**self._shared_states(rule), **self._seeds(members, traced)}
             graph = Graph(traced.program, traced.constants, rule.name)
             make = Run if kind.kernel else EagerRun
             yield members, make(members.batch, graph, gradients, given)
 
     def _present(self, group: dict[str, Any], rule: Rule) -> list[tuple[Members, list[Tensor]]]:
         """Return the batches of a group with their gradients, made anew when a gradient came or went."""
-        present = [p for p in group["params"] if p.grad is not None]
-        batches, before = self._members.get(id(group), ([], []))
-        if len(before) == len(present) and all(a is b for a, b in zip(before, present, strict=True)):
+        batches, absent = self._members.get(id(group), ([], group["params"]))
+        if all(p.grad is None for p in absent):
             pairs = [(members, members.gradients()) for members in batches]
             if all(gradients is not None for _, gradients in pairs):
                 return pairs  # type: ignore[return-value]
-        batches = self._batches(present, group, rule)
-        self._members[id(group)] = (batches, present)
+        batches = self._batches(group, rule)
+        self._members[id(group)] = (batches, [p for p in group["params"] if p.grad is None])
         return [(members, members.gradients()) for members in batches]  # type: ignore[misc]
 
-    def _batches(self, present: list[Tensor], group: dict[str, Any], rule: Rule) -> list[Members]:
+    def _batches(self, group: dict[str, Any], rule: Rule) -> list[Members]:
         kinds: dict[Any, list[Tensor]] = {}
-        for p in present:
-            steps = int(self.state[p].get("step", 0))
-            kernel = not unsupported(p)
-            kinds.setdefault(kind_of(p, rule, steps, group["blocks"], kernel), []).append(p)
-        return [Members(kind, parameters, self.state) for kind, parameters in kinds.items()]
+        for p in group["params"]:
+            if p.grad is not None:
+                kind = kind_of(p, rule, self.state[p], group["blocks"], not unsupported(p))
+                kinds.setdefault(kind, []).append(p)
+        return [Members(kind, parameters, self.state, rule) for kind, parameters in kinds.items()]
 
     def _stored(self, states: dict[str, str]) -> dict[str, str]:
-        return {name: shape for name, shape in states.items() if shape != "*" and name not in (*MEASURES, "seed")}
+        return {name: shape for name, shape in states.items() if shape != SHARED and name not in (*MEASURES, "seed")}
+
+    def _shared_states(self, rule: Rule) -> dict[str, float]:
+        return {n: self._shared.get(f"{rule.name}.{n}", 0.0) for n, shape in rule.states.items() if shape == SHARED}
 
     def _seeds(self, members: Members, traced: Any) -> dict[str, Any]:
         """Give each tensor its own noise at each step, the same in every run: for stochastic rounding."""
@@ -174,7 +177,8 @@ class Optimizer(torch.optim.Optimizer):
             batch.advance()
             if batch.steps > longest:
                 longest = batch.steps
-                self._shared.update({k: float(v) for k, v in values.items() if k not in MEASURES})
+                shared = {f"{batch.rule.name}.{name}": float(values[name]) for name in values if name not in MEASURES}
+                self._shared.update(shared)
             if self.measure:
                 self._measure(measured, batch, values)
         if self.measure:
@@ -226,7 +230,7 @@ class Optimizer(torch.optim.Optimizer):
             return state["ema"]
         if rule.average is None or not state:
             return None
-        states = [state.get(name, self._shared.get(name, 0.0)) for name in rule.states]
+        states = [state.get(name, self._shared.get(f"{rule.name}.{name}", 0.0)) for name in rule.states]
         return rule.average(p.detach().to(torch.float64), *states, **hyper(rule, group))
 
     def state_dict(self) -> dict[str, Any]:  # type: ignore[override]

@@ -18,6 +18,7 @@ PATHS = ("foreach", "fused", "capturable")
 """Arguments by which torch chooses between its copies of a rule. There is one here, so they are taken and mean nothing."""
 
 ROUNDINGS = ("nearest", "stochastic", "kahan")
+_NOT_NEGATIVE = ("lr", "eps", "weight_decay", "momentum")
 _BETA = re.compile(r"beta\d")
 
 
@@ -80,9 +81,9 @@ def _check_number(name: str, value: Any) -> None:
         value = value.item()
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name}={value!r} must be a number, and got {type(value).__name__}")
-    if not math.isfinite(value):
+    if math.isnan(value) or (math.isinf(value) and name in _NOT_NEGATIVE):
         raise ValueError(f"{name}={value!r} must be a finite number")
-    if name in ("lr", "eps", "weight_decay", "momentum") and value < 0:
+    if name in _NOT_NEGATIVE and value < 0:
         raise ValueError(f"{name}={value!r} must not be negative")
     if (name == "betas" or _BETA.fullmatch(name)) and not 0 <= value < 1:
         raise ValueError(f"{name}={value!r}: a running mean needs 0 <= beta < 1")

@@ -7,6 +7,8 @@ from steepest.rule import rule
 @rule(
     paper="Zhuang et al. 2020, arXiv:2010.07468, Algorithm 2",
     same_as="pytorch_optimizer.AdaBelief",
+    # Numbers: its authors' package adabelief_pytorch 0.2.1 with rectify=False.
+    worked=([0.5, -2.0, 0.1], [0.998888888888889, 0.999496257317883, 0.999928947732104]),
 )
 def adabelief(p, g, m, s, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-16, weight_decay=0):
     """Adam with long steps where the gradient is as expected and short ones where it is not.

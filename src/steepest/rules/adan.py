@@ -7,6 +7,8 @@ from steepest.rule import rule
 @rule(
     paper="Xie et al. 2022, arXiv:2208.06677, Algorithm 1",
     same_as="pytorch_optimizer.Adan",
+    # Numbers: its authors' code, sail-sg/Adan.
+    worked=([0.5, -2.0, 0.1], [0.99900000002, 0.999638920883872, 0.999832808104968]),
 )
 def adan(p, g, m, v, n, prev, *, t, lr=1e-3, beta1=0.98, beta2=0.92, beta3=0.99, eps=1e-8, weight_decay=0):
     """Move each weight by its mean gradient and its mean change of gradient, divided by their joint root mean square.

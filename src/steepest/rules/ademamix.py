@@ -9,6 +9,8 @@ from steepest.rule import rule
 @rule(
     paper="Pagliardini et al. 2024, arXiv:2409.03137, Algorithm 1",
     same_as="pytorch_optimizer.AdEMAMix(weight_decouple=True)",
+    # Numbers: its authors' code, apple/ml-ademamix, with alpha=5.
+    worked=([0.5, -2.0, 0.1], [0.99899950002001, 0.999559517909598, 0.999961127688935]),
 )
 def ademamix(
     p, g, fast, slow, v, *, t, lr=1e-3, beta1=0.9, beta2=0.999, beta3=0.9999, alpha=5.0, eps=1e-8, weight_decay=0,

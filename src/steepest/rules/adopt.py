@@ -7,6 +7,8 @@ from steepest.rule import rule
 @rule(
     paper="Taniguchi et al. 2024, arXiv:2411.02853, the clipped form of its authors' code",
     same_as="adopt.ADOPT",
+    # Numbers: its authors' code, iShohei220/adopt.
+    worked=([0.5, -2.0, 0.1], [1.0, 1.0001, 1.000170014983146]),
 )
 def adopt(p, g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.9999, eps=1e-6, weight_decay=0, decouple=False):
     """Move each weight by a running mean of gradients, each divided by the root mean square of those before it.

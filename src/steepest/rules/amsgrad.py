@@ -7,6 +7,8 @@ from steepest.rule import rule
 @rule(
     paper="Reddi et al. 2018, arXiv:1904.09237, Algorithm 2",
     same_as="optax.amsgrad(bias_correction_mu=False, bias_correction_nu=False)",
+    # Numbers: optax.amsgrad without bias corrections.
+    worked=([0.5, -2.0, 0.1], [0.99683772433983, 0.999215385372776, 1.001200540234372]),
 )
 def amsgrad(p, g, m, v, v_max, *, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0):
     """Adam that divides by the largest mean square gradient so far, so that no weight's step size ever grows again.

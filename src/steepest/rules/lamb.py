@@ -7,6 +7,8 @@ from steepest.rule import rule
 @rule(
     paper="You et al. 2019, arXiv:1904.00962, Algorithm 2",
     same_as="timm.optim.Lamb(max_grad_norm=None, always_adapt=True)",
+    # Numbers: timm (of one number the length is all there is, so this only shows the trust ratio).
+    worked=([0.5, -2.0, 0.1], [0.999, 0.999999, 1.000998999]),
 )
 def lamb(p, g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-6, weight_decay=0.01):
     """AdamW whose update is rescaled, for each tensor, to the length of the tensor.

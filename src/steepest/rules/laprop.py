@@ -7,6 +7,8 @@ from steepest.rule import rule
 @rule(
     paper="Ziyin et al. 2020, arXiv:2002.04839, Algorithm 1",
     same_as="pytorch_optimizer.LaProp",
+    # Numbers: its authors' code, Z-T-WANG/LaProp-Optimizer.
+    worked=([0.5, -2.0, 0.1], [0.9996, 0.999699302312712, 0.999749574913911]),
 )
 def laprop(p, g, m, v, *, t, lr=4e-4, beta1=0.9, beta2=0.999, eps=1e-15, weight_decay=0):
     """Adam with the two in the other order: first divide by the root mean square, then average.

@@ -7,6 +7,8 @@ from steepest.rule import rule
 @rule(
     paper="You et al. 2017, arXiv:1708.03888, Algorithm 1",
     same_as="pytorch_optimizer.LARS",
+    # Numbers: timm with always_adapt=True, eps=0.
+    worked=([0.5, -2.0, 0.1], [0.999, 0.999099, 0.998189001]),
 )
 def lars(p, g, b, *, lr=1.0, momentum=0.9, weight_decay=0, trust_coefficient=1e-3):
     """SGD with momentum whose gradient is rescaled, for each tensor, to trust_coefficient times the tensor's length.

@@ -7,6 +7,8 @@ from steepest.rule import rule
 @rule(
     paper="Yuan et al. 2024, arXiv:2411.10438, MARS-AdamW, approximate form",
     same_as="pytorch_optimizer.MARS(optimize_1d=True)",
+    # Numbers: its authors' code, AGI-Arena/MARS, with optimize_1d=True.
+    worked=([0.5, -2.0, 0.1], [0.997000000040678, 0.997523823070679, 0.996707274647349]),
 )
 def mars(p, g, m, v, prev, *, t, lr=3e-3, beta1=0.95, beta2=0.99, gamma=0.025, eps=1e-8, weight_decay=0):
     """AdamW on g + gamma beta1 / (1 - beta1) (g - prev), which for each tensor is at most 1 long.

@@ -7,6 +7,8 @@ from steepest.rule import rule
 @rule(
     paper="Ginsburg et al. 2019, arXiv:1905.11286, Algorithm 1",
     same_as="pytorch_optimizer.NovoGrad",
+    # Numbers: timm's copy of NVIDIA's code.
+    worked=([0.5, -2.0, 0.1], [0.99900000002, 1.00155823205469, 1.003811415620042]),
 )
 def novograd(p, g, m, v: "scalar", *, lr=1e-3, beta1=0.95, beta2=0.98, eps=1e-8, weight_decay=0):
     """SGD with momentum whose gradient is divided, for each tensor, by the running mean of its length.

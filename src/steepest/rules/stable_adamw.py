@@ -7,6 +7,8 @@ from steepest.rule import rule
 @rule(
     paper="Wortsman et al. 2023, arXiv:2304.13013, Algorithm 2",
     same_as="pytorch_optimizer.StableAdamW",
+    # Numbers: optimi with eps=1e-8.
+    worked=([0.5, -2.0, 0.1], [0.99899000002, 0.999390597301146, 0.999781734123777]),
 )
 def stable_adamw(p, g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.01):
     """AdamW whose lr, for each tensor, is divided by the root mean square of g / sqrt(v) where that is above 1.

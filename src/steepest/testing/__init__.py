@@ -12,8 +12,8 @@ with, perhaps an independent formula to hold it against, and the laws it breaks 
 from steepest.testing.judge import Verdict, check, reproduce
 from steepest.testing.law import Broken, Law, NotApplicable
 from steepest.testing.laws import LAWS
-from steepest.testing.named import find, options
-from steepest.testing.report import Report, report
+from steepest.testing.named import find, parse_options
+from steepest.testing.reporting import Report, report
 from steepest.testing.subject import Subject
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "Verdict",
     "check",
     "find",
-    "options",
+    "parse_options",
     "report",
     "reproduce",
 ]

@@ -12,7 +12,7 @@ class Broken(AssertionError):
     """A law is broken: one sentence with what was found and what was expected."""
 
 
-class NotApplicable(Exception):  # noqa: N818 - it is an answer, not an error
+class NotApplicable(Exception):
     """A law does not concern this optimizer: one sentence why."""
 
 

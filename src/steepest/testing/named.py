@@ -4,7 +4,7 @@ import ast
 import difflib
 import importlib
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -35,13 +35,13 @@ def find(name: str) -> Callable[..., torch.optim.Optimizer]:
         found = getattr(found, part)
     if not callable(found):
         raise ValueError(f"{name!r} is a {type(found).__name__}, and not an optimizer class.")
-    return found
+    return cast(Callable[..., torch.optim.Optimizer], found)
 
 
-def options(words: Iterable[str]) -> dict[str, Any]:
+def parse_options(words: Iterable[str]) -> dict[str, Any]:
     """Options given as "name=value" words; a value is read as Python, or else is text.
 
-    >>> options(["lr=0.1", "betas=(0.9, 0.99)", "fused=True", "rounding=kahan"])
+    >>> parse_options(["lr=0.1", "betas=(0.9, 0.99)", "fused=True", "rounding=kahan"])
     {'lr': 0.1, 'betas': (0.9, 0.99), 'fused': True, 'rounding': 'kahan'}
 
     Raises ValueError for a word that is not of this form.

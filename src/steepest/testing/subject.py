@@ -142,8 +142,7 @@ class Subject:
 
 def step_with(optimizer: torch.optim.Optimizer, prepare: Callable[[], None]) -> None:
     """Take one step after `prepare` has set the gradients, inside a closure if the optimizer cannot do without."""
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    if closure is None or closure.default is not inspect.Parameter.empty:
+    if not needs_closure(type(optimizer)):
         prepare()
         optimizer.step()
         return
@@ -152,4 +151,11 @@ def step_with(optimizer: torch.optim.Optimizer, prepare: Callable[[], None]) -> 
         prepare()
         return torch.tensor(1.0)
 
-    optimizer.step(evaluate)  # pyright: ignore[reportArgumentType]
+    optimizer.step(evaluate)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+@functools.lru_cache(maxsize=64)
+def needs_closure(kind: type[torch.optim.Optimizer]) -> bool:
+    """Whether `step` has a closure that is not optional, as in LBFGS."""
+    closure = inspect.signature(kind.step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty

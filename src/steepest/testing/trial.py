@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -45,6 +46,16 @@ def course(subject: Subject, shapes: Sequence[tuple[int, ...]], steps: int = 6, 
 
 def stride(subject: Subject) -> float:
     """A power of two near 16 times the motion of one step: large against the step, yet the step is not lost in it."""
+    if subject not in STRIDES:
+        STRIDES[subject] = measured_stride(subject)
+    return STRIDES[subject]
+
+
+STRIDES: WeakKeyDictionary[Subject, float] = WeakKeyDictionary()
+
+
+def measured_stride(subject: Subject) -> float:
+    """The same, from the median over one step on a small matrix."""
     shape = (6, 4)
     probe = Trial(subject, parameters([torch.full(shape, 0.5, dtype=torch.float64)]), **subject.loop)
     generator = torch.Generator().manual_seed(1)

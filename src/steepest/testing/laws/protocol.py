@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from steepest.testing.comparing import must_be_same, must_equal
-from steepest.testing.law import Broken, NotApplicable, law, sentence
+from steepest.testing.law import Broken, law, sentence
 from steepest.testing.subject import Subject, step_with
 from steepest.testing.trial import Trial, course, parameters, stride
 
@@ -54,7 +54,7 @@ def closure_is_called(subject: Subject) -> None:
 
     try:
         with torch.no_grad():
-            value = trial.optimizer.step(closure)  # pyright: ignore[reportArgumentType]
+            value = trial.optimizer.step(closure)  # pyright: ignore[reportCallIssue, reportArgumentType]
     except Exception as error:
         raise Broken(f"step(closure) raised {sentence(error)}") from error
     if not enabled:

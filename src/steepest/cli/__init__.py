@@ -1,0 +1,28 @@
+"""The command line: `steepest demo | fit | rules | check | bench`."""
+
+import sys
+import traceback
+
+from steepest.cli.trouble import exit_code, sentence
+
+DEBUG = "--debug"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and exit: 0 done, 1 training failed, 2 bad input, 130 interrupted.
+
+    An error is one sentence on stderr; with --debug anywhere on the line, a traceback.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    from steepest.cli.commands import app
+
+    try:
+        app([each for each in arguments if each != DEBUG])
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if DEBUG in arguments:
+            traceback.print_exception(error)
+        else:
+            sys.stderr.write(f"error: {sentence(error)}\n")
+        sys.exit(exit_code(error))
