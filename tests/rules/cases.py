@@ -10,15 +10,19 @@ import prodigyopt
 import pytorch_optimizer
 import schedulefree
 import torch
-from witness import MATRICES, Case, Tensors
+from witness import MATRICES, Case
 
 
-def same(rule: str, implementation: Any, *settings: dict[str, Any], others: dict | None = None, **more: Any) -> list[Case]:
-    """Compare under each of the settings, whose names mean the same on both sides: beta1 and beta2 are the other's betas.
+def same(
+    rule: str, implementation: Any, *settings: dict[str, Any], others: dict | None = None, **more: Any
+) -> list[Case]:
+    """Compare under each of the settings, whose names mean the same on both sides; beta1, beta2 are the other's betas.
 
     others: what has to be said to the other implementation besides, for it to be the same rule.
     """
-    name = f"{implementation.__module__.partition('.')[0]}.{implementation.__name__}"
+    public = next(base for base in implementation.__mro__ if base.__module__ != __name__)
+    package = public.__module__.partition(".")[0]
+    name = f"{'torch.optim' if package == 'torch' else package}.{public.__name__}"
     return [Case(rule, name, _make(implementation, options, others or {}), options, **more) for options in settings]
 
 
@@ -38,6 +42,11 @@ def rising(t: int) -> float:
     return 0.02 * min(1, (t - 1) / 10)
 
 
+def relative(t: int) -> float:
+    """A schedule of lr for a rule that finds its own."""
+    return 1 / (1 + 0.02 * t)
+
+
 class AMSGrad(torch.optim.Adam):
     """The paper's AMSGrad: torch's, with both bias corrections taken out again through lr and eps."""
 
@@ -51,18 +60,27 @@ class AMSGrad(torch.optim.Adam):
             group["lr"], group["eps"] = lr, eps
 
 
-class MARS(pytorch_optimizer.MARS):
-    """Without the 1e-15 that pytorch_optimizer adds inside the root."""
+class EpsAsInPapers:
+    """A pytorch_optimizer class without its 1e-15 inside the root, and with eps after the bias correction of v."""
 
     @staticmethod
     def apply_ams_bound(ams_bound, exp_avg_sq, max_exp_avg_sq, eps):
         return exp_avg_sq.sqrt().add_(eps)
 
+    def step(self):
+        for group in self.param_groups:
+            eps, steps = group["eps"], group.get("step", 0) + 1
+            group["eps"] = eps * (1 - group["betas"][1] ** steps) ** 0.5
+            super().step()
+            group["eps"] = eps
 
-class LaProp(pytorch_optimizer.LaProp):
-    """Without the 1e-15 that pytorch_optimizer adds inside the root."""
 
-    apply_ams_bound = staticmethod(MARS.apply_ams_bound)
+class MARS(EpsAsInPapers, pytorch_optimizer.MARS):
+    """MARS with eps as in its authors' code."""
+
+
+class LaProp(EpsAsInPapers, pytorch_optimizer.LaProp):
+    """LaProp with eps as in its paper and its authors' code."""
 
 
 class Yogi(pytorch_optimizer.Yogi):
@@ -126,7 +144,7 @@ TORCH = [
     *same("adagrad", torch.optim.Adagrad, {}, {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1, "eps": 1e-3}),
     *same("adagrad", torch.optim.Adagrad, {"initial_accumulator_value": 0.5}, rates=falling),
     *same("adadelta", torch.optim.Adadelta, {}, {"lr": 2.0, "rho": 0.8, "eps": 1e-3, "weight_decay": 0.1}),
-    *same("adadelta", torch.optim.Adadelta, {}, rates=falling),
+    *same("adadelta", torch.optim.Adadelta, {}, rates=relative),
     *same("rmsprop", torch.optim.RMSprop, {}, {"lr": 0.02, "alpha": 0.9, "eps": 1e-3, "weight_decay": 0.1}),
     *same("rmsprop", torch.optim.RMSprop, {"centered": True}, {"momentum": 0.9, "centered": True, "weight_decay": 0.1}),
     *same("rmsprop", torch.optim.RMSprop, {"momentum": 0.9}, rates=falling),
@@ -137,7 +155,12 @@ TORCH = [
 ]
 
 OTHERS = [
-    *same("lion", pytorch_optimizer.Lion, {"weight_decay": 0.01}, {"lr": 0.01, "beta1": 0.8, "beta2": 0.9, "weight_decay": 0.1}),
+    *same(
+        "lion",
+        pytorch_optimizer.Lion,
+        {"weight_decay": 0.01},
+        {"lr": 0.01, "beta1": 0.8, "beta2": 0.9, "weight_decay": 0.1},
+    ),
     *same("signum", pytorch_optimizer.SignSGD, {}, {"lr": 0.01, "momentum": 0.5, "weight_decay": 0.1}, {"momentum": 0}),
     *same("adan", pytorch_optimizer.Adan, {}, {"lr": 0.02, "eps": 1e-3, "weight_decay": 0.1}),
     *same("adan", pytorch_optimizer.Adan, {}, rates=falling),
@@ -153,18 +176,26 @@ OTHERS = [
         *MOMENTS,
         others={"clip_lambda": lambda step: (step - 1) ** 0.25},  # it counts from 1, the authors' code from 0
     ),
-    *same("ademamix", pytorch_optimizer.AdEMAMix, *MOMENTS, others={"weight_decouple": True}),
+    *same(
+        "ademamix", pytorch_optimizer.AdEMAMix, {}, {"eps": 1e-4, "weight_decay": 0.1}, others={"weight_decouple": True}
+    ),
     Case(
         "ademamix",
         "pytorch_optimizer.AdEMAMix",
-        lambda parameters: pytorch_optimizer.AdEMAMix(parameters, betas=(0.9, 0.999, 0.99), alpha=8.0, t_alpha_beta3=30),
-        {"beta3": 0.99, "alpha": 8.0, "alpha_warmup": 30, "beta3_warmup": 30},
+        lambda parameters: pytorch_optimizer.AdEMAMix(parameters, betas=(0.8, 0.99, 0.97), alpha=8.0, t_alpha_beta3=30),
+        {"beta1": 0.8, "beta2": 0.99, "beta3": 0.97, "alpha": 8.0, "alpha_warmup": 30, "beta3_warmup": 30},
+        rates=falling,
     ),
     *same("laprop", LaProp, *MOMENTS, others={"foreach": False}),
     *same("adabelief", pytorch_optimizer.AdaBelief, *MOMENTS),
     *same("adabelief", pytorch_optimizer.AdaBelief, {}, rates=falling),
     *same("yogi", Yogi, *MOMENTS),
-    *same("yogi", pytorch_optimizer.Yogi, {}, others={"initial_accumulator": 0.0}),
+    Case(
+        "yogi",
+        "pytorch_optimizer.Yogi",
+        lambda parameters: pytorch_optimizer.Yogi(parameters, initial_accumulator=0.0),
+        {"initial_accumulator_value": 0.0},
+    ),
     *same("stable_adamw", pytorch_optimizer.StableAdamW, *MOMENTS),
     *same("stable_adamw", pytorch_optimizer.StableAdamW, {}, rates=falling),
     *same("lars", pytorch_optimizer.LARS, {"lr": 1.0}, {"lr": 3.0, "weight_decay": 0.1}, shapes=MATRICES),
@@ -173,9 +204,15 @@ OTHERS = [
     *same("mars", MARS, *MOMENTS, {"gamma": 0.1}, others={"optimize_1d": True, "foreach": False}),
     *same("prodigy", prodigyopt.Prodigy, {}, {"beta1": 0.8, "beta2": 0.95, "eps": 1e-4, "weight_decay": 0.1}),
     *same("prodigy", prodigyopt.Prodigy, {"weight_decay": 0.1, "decouple": False, "d0": 1e-3, "growth_rate": 1.1}),
-    *same("prodigy", prodigyopt.Prodigy, {"use_bias_correction": True, "beta3": 0.9, "d_coef": 2.0, "lr": 0.5}),
-    *same("prodigy", prodigyopt.Prodigy, {"safeguard_warmup": True}, rates=falling),
-    *same("schedule_free_sgd", ScheduleFreeSGD, {}, {"momentum": 0.5, "weight_decay": 0.1, "r": 1, "weight_lr_power": 1}),
+    *same(
+        "prodigy",
+        prodigyopt.Prodigy,
+        {"use_bias_correction": True, "beta3": 0.99, "d_coef": 2.0, "lr": 0.5, "d0": 1e-5},
+    ),
+    *same("prodigy", prodigyopt.Prodigy, {"safeguard_warmup": True}, rates=relative),
+    *same(
+        "schedule_free_sgd", ScheduleFreeSGD, {}, {"momentum": 0.5, "weight_decay": 0.1, "r": 1, "weight_lr_power": 1}
+    ),
     *same("schedule_free_sgd", ScheduleFreeSGD, {}, rates=rising),
     *same("schedule_free_sgd", ScheduleFreeSGD, {}, {"lr": 0.1}, points=evaluation_points),
     *same("schedule_free_adamw", ScheduleFreeAdamW, *MOMENTS, {"r": 1.0, "weight_lr_power": 1}),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from steepest.rule import rule as declare
 from steepest.rules import RULES
 
 ELEMENTWISE = {name: rule for name, rule in RULES.items() if not rule.matrix}
@@ -45,24 +46,21 @@ def test_weights_that_start_at_zero_move_and_stay_finite(rule):
     assert (moved != 0).all()
 
 
+def shows_a_break(rule):
+    """Whether a weight that once got NaN as its gradient is NaN two steps later."""
+    broken = np.ones_like(START)
+    broken[1, 2] = np.nan
+    return np.isnan(walked(rule, broken, *[np.ones_like(START)] * 2)[1, 2])
+
+
 @every_rule
-@pytest.mark.parametrize("broken", [np.nan, np.inf])
-def test_a_broken_gradient_is_not_hidden(rule, broken):
-    gradient = np.ones_like(START)
-    gradient[1, 2] = broken
-    final = walked(rule, gradient, *[np.ones_like(START)] * 2)
-    if np.isnan(broken):
-        assert np.isnan(final[1, 2])
-    else:
-        assert not np.isinf(final[0]).any()
+def test_a_broken_gradient_is_not_hidden(rule):
+    assert shows_a_break(rule)
 
 
-def test_a_hidden_break_would_be_seen():
+def test_a_rule_that_hides_a_break_is_seen():
+    @declare
     def hides(p, g, *, lr=0.1):
         return p - lr * np.nan_to_num(g)
 
-    hidden = type(RULES["sgd"])(hides)
-    with pytest.raises(AssertionError):
-        test_a_broken_gradient_is_not_hidden.__wrapped__(hidden, np.nan) if hasattr(
-            test_a_broken_gradient_is_not_hidden, "__wrapped__"
-        ) else test_a_broken_gradient_is_not_hidden(hidden, np.nan)
+    assert not shows_a_break(hides)

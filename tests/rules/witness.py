@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,14 +42,14 @@ class Case:
 def problem(shapes: Sequence[tuple[int, ...]] = SHAPES, steps: int = STEPS) -> tuple[Tensors, list[Tensors]]:
     """Return where parameters start and the gradients of each step: smooth formulas, so that they never change.
 
-    Gradients change sign, and their sizes range from nearly 0 to 10.
+    Gradients pull each weight in a direction of its own, with noise that changes sign, of sizes from nearly 0 to 10.
     """
     sizes = [int(np.prod(shape)) for shape in shapes]
     i = np.split(np.arange(sum(sizes), dtype=float), np.cumsum(sizes)[:-1])
     starts = [(0.1 + np.cos(0.6 * k)).reshape(shape) for k, shape in zip(i, shapes, strict=True)]
     gradients = [
         [
-            (np.sin(3.1 * k + 2.3 * t) * 10 ** np.sin(1.3 * k + 0.7 * t)).reshape(shape)
+            (np.cos(1.1 * k) + np.sin(3.1 * k + 2.3 * t) * 10 ** np.sin(1.3 * k + 0.7 * t)).reshape(shape)
             for k, shape in zip(i, shapes, strict=True)
         ]
         for t in range(1, steps + 1)
@@ -101,17 +101,23 @@ def others(case: Case, starts: Tensors, gradients: list[Tensors]) -> Iterator[Te
             yield [tensor.detach().numpy().copy() for tensor in tensors]
 
 
-def gap(case: Case, rule: Rule | None = None) -> float:
-    """Return the largest difference of any parameter after any of 50 steps. NaN counts as infinite."""
+class Agreement(NamedTuple):
+    """gap: the largest difference of any parameter after any step. motion: how far the farthest parameter came."""
+
+    gap: float
+    motion: float
+
+
+def agreement(case: Case, rule: Rule | None = None) -> Agreement:
+    """Compare 50 steps of a rule with the other implementation. NaN anywhere is an infinite gap."""
     starts, gradients = problem(case.shapes)
     walk = ours(rule or RULES[case.rule], starts, gradients, case.options, case.rates, averaged=bool(case.points))
-    differences = [
-        np.abs(mine - theirs).max()
-        for one, other in zip(walk, others(case, starts, gradients), strict=True)
-        for mine, theirs in zip(one, other, strict=True)
-    ]
-    worst = float(np.max(differences))
-    return worst if np.isfinite(worst) else float("inf")
+    gap = motion = 0.0
+    for mine, theirs in zip(walk, others(case, starts, gradients), strict=True):
+        difference = np.abs(_joined(mine) - _joined(theirs)).max()
+        gap = max(gap, float(difference) if np.isfinite(difference) else np.inf)
+        motion = max(motion, float(np.abs(_joined(mine) - _joined(starts)).max()))
+    return Agreement(gap, motion)
 
 
 @contextmanager

@@ -71,17 +71,28 @@ class Batch:
             self.launchers[program] = Launcher(program, self.rows, {name: real(d) for name, d in dtypes.items()})
         return self.launchers[program]
 
-    def point(self, launcher: Launcher, column: str, addresses: list[int]) -> None:
-        """Set a column of the pointer table, if it changed."""
+    def point(self, launcher: Launcher, column: str, tensors: list[Tensor]) -> None:
+        """Set a column of the pointer table, if it changed. New tensors are looked at: a kernel believes its table."""
+        addresses = list(map(_address, tensors))
         key = (id(launcher), column)
         if self.addresses.get(key) == addresses:
             return
+        for tensor, p in zip(tensors, self.parameters, strict=True):
+            if real(tensor.dtype) != launcher.dtypes[column] or tensor.shape != p.shape or tensor.stride() != p.stride():
+                raise ValueError(
+                    f"a tensor of the state {column!r} is {_described(tensor)}, and the parameter is {_described(p)}: "
+                    f"states are replaced by load_state_dict"
+                )
         self.addresses[key] = addresses
         table = np.array(addresses, np.int64)
         if self.form.blocks > 1:
             item = {"float64": 8, "float32": 4}.get(launcher.dtypes[column], 2)
             table = np.repeat(table, self.form.blocks) + self.offsets * item
         launcher.point(column, table)
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{tensor.dtype} {tuple(tensor.shape)} with strides {tensor.stride()}"
 
 
 def real(dtype: torch.dtype) -> str:
@@ -103,12 +114,10 @@ class Run:
         self._point()
 
     def _point(self) -> None:
-        batch, launcher = self.batch, self.launcher
-        batch.point(launcher, "p", list(map(_address, batch.parameters)))
-        batch.point(launcher, "g", list(map(_address, self.gradients)))
-        for name in launcher.columns:
-            if name in batch.states:
-                batch.point(launcher, name, list(map(_address, batch.states[name])))
+        tensors = {"p": self.batch.parameters, "g": self.gradients, **self.batch.states}
+        for name in self.launcher.columns:
+            if name in tensors:
+                self.batch.point(self.launcher, name, tensors[name])
 
     def stage(self, k: int) -> None:
         """Run stage k. Everything of earlier stages must have been run, in all batches that share a sum with this one."""

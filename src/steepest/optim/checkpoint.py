@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 FORMAT = 1
@@ -59,8 +58,8 @@ def _check_groups(optimizer: Any, saved: list[dict[str, Any]]) -> None:
         if missing or unknown:
             raise ValueError(
                 f"group {place} of the saved state holds other parameters"
-                + (f"; not saved: {_some(missing)}" if missing else "")
-                + (f"; not in this optimizer: {_some(unknown)}" if unknown else "")
+                + (f"; not saved: {some(missing)}" if missing else "")
+                + (f"; not in this optimizer: {some(unknown)}" if unknown else "")
             )
         if before.get("rule") != group["rule"]:
             raise ValueError(f"group {place} was stepped by {before.get('rule')}, and is stepped by {group['rule']} here")
@@ -88,7 +87,3 @@ def some(items: set[str]) -> str:
     """Name up to three of many."""
     listed = sorted(items)
     return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
-
-
-_some = some
-_ = torch

@@ -4,11 +4,9 @@ import inspect
 from typing import Any
 
 from steepest.optim.optimizer import Optimizer
-from steepest.optim.settings import OPTIONS, PATHS, check_names, front
+from steepest.optim.settings import OPTIONS, WHOLE, front
 from steepest.rule import Rule, class_name
 from steepest.rules import RULES
-
-_WHOLE_DEFAULTS = {"clip": None, "skip_nonfinite": False, "ema": None}
 
 
 def optimizer_class(rule: Rule) -> type[Optimizer]:
@@ -33,7 +31,7 @@ def _signature(rule: Rule) -> inspect.Signature:
     P = inspect.Parameter
     first = [P("self", P.POSITIONAL_ONLY), P("params", P.POSITIONAL_OR_KEYWORD)]
     own = [P(name, P.POSITIONAL_OR_KEYWORD, default=default) for name, default in front(rule).items()]
-    options = {name: default for name, default in {**OPTIONS, **_WHOLE_DEFAULTS}.items() if name != "blocks"}
+    options = {name: default for name, default in {**OPTIONS, **WHOLE}.items() if name != "blocks"}
     rest = [P(name, P.KEYWORD_ONLY, default=default) for name, default in options.items()]
     return inspect.Signature([*first, *own, *rest])
 
@@ -50,4 +48,3 @@ def document(rule: Rule) -> str:
 
 
 CLASSES: dict[str, type[Optimizer]] = {class_name(name): optimizer_class(rule) for name, rule in RULES.items()}
-_ = (PATHS, check_names)

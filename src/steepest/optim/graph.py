@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steepest.formula import Symbol, Tape, everywhere, maximum, mean, minimum, sqrt, square_total, total, where
-from steepest.formula.symbol import ELEMENT, SCALAR
+from steepest.formula.symbol import ELEMENT, SCALAR, SHARED
 from steepest.kernels.plan import Program, plan
 from steepest.rule import Rule
 
@@ -67,6 +67,12 @@ class Traced:
         if program is None:
             program = self._programs[key] = plan(tape, outputs)
         self.program = program
+
+    @property
+    def stored(self) -> dict[str, str]:
+        """Name and shape of the states that each parameter has for itself."""
+        own = self.program.states.items()
+        return {name: shape for name, shape in own if shape != SHARED and name not in (*MEASURES, "seed")}
 
 
 def _clipped(g: Symbol, bound: float) -> Symbol:

@@ -1,6 +1,5 @@
 """Which parameters are stepped together: same device, dtype, step count and, for matrix rules, shape."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -47,7 +46,7 @@ class Members:
         self.steps += 1
         self.step.fill_(self.steps)
 
-    def provide(self, states: dict[str, str], dtype_of: Callable[[str], torch.dtype]) -> None:
+    def provide(self, states: dict[str, str], state_dtype: torch.dtype | None) -> None:
         """Make sure that the states a program uses are there: those that are not begin at zero.
 
         A tensor that somebody replaced in `optimizer.state` is taken up.
@@ -57,12 +56,16 @@ class Members:
                 try:
                     self.batch.states[name] = [entry[name] for entry in self.entries]
                 except KeyError:
-                    self._allocate(name, dtype_of(name))
+                    self._allocate(name, state_dtype)
             elif name not in self.batch.stacked:
                 self._stack(name, shape)
 
-    def _allocate(self, name: str, dtype: torch.dtype) -> None:
-        if self.kind.form.dtype.is_complex:
+    def _allocate(self, name: str, state_dtype: torch.dtype | None) -> None:
+        form = self.kind.form
+        dtype = (None if name == "ema" else state_dtype) or form.computed_in
+        if name == "compensation":  # what rounding lost is as small to the parameter as the parameter's last bit to it
+            dtype = form.dtype
+        if form.dtype.is_complex:
             dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
         for entry, work in zip(self.entries, self.work, strict=True):
             if name not in entry:

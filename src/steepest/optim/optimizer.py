@@ -1,7 +1,7 @@
 """A torch.optim.Optimizer for any update rule."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,19 +9,27 @@ import torch
 from torch import Tensor
 
 from steepest.formula.symbol import SHARED
-from steepest.kernels.batch import Graph, Run, Sums, together
+from steepest.kernels.batch import Graph, Run, Running, Sums, together
 from steepest.kernels.eager import EagerRun
 from steepest.kernels.support import unsupported
 from steepest.optim import checkpoint
-from steepest.optim.graph import GRADIENT, MEASURES, Edits, trace
+from steepest.optim.graph import GRADIENT, MEASURES, Edits, Traced, trace
 from steepest.optim.members import Members, kind_of
-from steepest.optim.settings import OPTIONS, PATHS, check_names, check_values, front, hyper
+from steepest.optim.settings import (
+    GROUP,
+    OPTIONS,
+    PATHS,
+    WHOLE,
+    check_names,
+    check_params,
+    check_values,
+    check_whole,
+    find_rule,
+    front,
+    hyper,
+)
 from steepest.optim.stats import Measured, Stats
 from steepest.rule import Rule
-from steepest.rules import RULES
-
-WHOLE = ("clip", "skip_nonfinite", "ema")
-_TORCH = ("params", "param_names", "rule", "name")
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -37,53 +45,53 @@ class Optimizer(torch.optim.Optimizer):
     cautious: move only where the update agrees with the gradient (arXiv:2411.16085).
     state_dtype: dtype of the states; float32 by default, also for bfloat16 parameters (float64 for float64).
     rounding: for bfloat16 parameters "nearest", "stochastic" (keeps the mean of many small steps) or "kahan" (keeps what
-        rounding lost in a third tensor).
+        rounding lost in one more tensor).
     maximize: ascend instead.
 
+    measure: set it to True to have the next steps fill all of `stats`.
     Raises TypeError for an unknown option and ValueError for a value out of range.
     """
 
-    rule: Rule
-
-    def __init__(self, params: Any, rule: Rule | str | None = None, **options: Any) -> None:
-        self.rule = _rule(rule if rule is not None else getattr(type(self), "rule", None))
+    def __init__(self, params: Any, rule: Rule | str, **options: Any) -> None:
+        self.rule = find_rule(rule)
         self._rules = {self.rule.name: self.rule}
-        if options.pop("differentiable", False):
-            raise ValueError("differentiable=True is not offered: a step writes in place, outside of autograd")
         check_names(options, [*front(self.rule), *OPTIONS, *WHOLE, *PATHS], type(self).__name__)
-        self.clip, self.skip_nonfinite, self.ema = _whole(options)
+        self.clip, self.skip_nonfinite, self.ema = check_whole(options)
         self.stats = Stats()
         self.measure = False
         self._members: dict[int, tuple[list[Members], list[Tensor]]] = {}
         self._shared: dict[str, float] = {}  # states that a rule has once for all parameters, as "rule.state"
         self._averaged = False
-        defaults = {**front(self.rule), **OPTIONS, **{k: v for k, v in options.items() if k not in PATHS}}
-        super().__init__(_parameters(params), defaults)
+        super().__init__(check_params(params), {**front(self.rule), **OPTIONS, **options})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters with options of their own. Its keys: "params", "rule", and any option of the rule."""
-        group = dict(param_group)
-        rule = _rule(group.get("rule", self.rule))
-        self._rules[rule.name] = rule
+        """Add parameters with options of their own. Keys: "params", "rule", and any option of that rule."""
+        rule = find_rule(param_group.get("rule", self.rule))
         known = {**front(rule), **OPTIONS}
-        if not group.get("rule_checked"):
-            check_names([k for k in group if k not in (*_TORCH, "initial_lr")], [*known, *PATHS], f"a group of {rule.name}")
-        own = {name: self.defaults[name] for name in known if name in self.defaults}
-        base = own if rule is self.rule else {**known, **{n: own[n] for n in ("lr", *OPTIONS) if n in own}}
-        group = {**base, **group, "rule": rule.name}
-        super().add_param_group(group)
-        added = self.param_groups[-1]
-        for name in [name for name in added if name not in (*known, *_TORCH, "initial_lr")]:
-            del added[name]
-        self._bind_schedule(added)
-        check_values(rule, added)
-
-    def _bind_schedule(self, group: dict[str, Any]) -> None:
-        """Keep a schedule apart, so that group["lr"] is always the number in force."""
-        group.pop("schedule", None)
+        check_names([key for key in param_group if key not in GROUP], [*known, *PATHS], f"a group of {rule.name}")
+        chosen = {name: self.defaults[name] for name in known if rule is self.rule or name in ("lr", *OPTIONS)}
+        super().add_param_group({**known, **chosen, **param_group, "rule": rule.name})
+        group = self.param_groups[-1]
+        for name in [name for name in group if name not in known and name not in GROUP]:
+            del group[name]  # torch fills in all defaults, also those of the other groups' rule
+        self._rules[rule.name] = rule
         if callable(group["lr"]):
-            group["schedule"] = group["lr"]
-            group["lr"] = _scheduled(group["schedule"], 0)
+            group["schedule"], group["lr"] = group["lr"], 0.0  # group["lr"] is always the number in force
+            self._set_rate(group)
+        check_values(rule, group)
+
+    def bind(self, steps: int) -> None:
+        """Tell schedules that do not know it yet how many steps the run has."""
+        for group in self.param_groups:
+            if hasattr(group.get("schedule"), "over"):
+                group["schedule"] = group["schedule"].over(steps)
+                self._set_rate(group)
+
+    def _set_rate(self, group: dict[str, Any]) -> None:
+        """Put the rate of the coming step in place, if a schedule knows it."""
+        schedule = group.get("schedule")
+        if schedule is not None and not hasattr(schedule, "over"):
+            group["lr"] = float(schedule(self.stats.steps + self.stats.skipped))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -94,9 +102,6 @@ class Optimizer(torch.optim.Optimizer):
                 loss = closure()
         if self._averaged:
             raise RuntimeError("step() inside `with averaged()`: the weights are the running mean; leave the block first")
-        for group in self.param_groups:
-            if "schedule" in group:
-                group["lr"] = _scheduled(group["schedule"], self.stats.steps + self.stats.skipped)
         pairs = [pair for group in self.param_groups for pair in self._runs(group)]
         self.stats.forget()
         done = together([run for _, run in pairs], self._proceed if self.clip or self.skip_nonfinite else None)
@@ -104,25 +109,27 @@ class Optimizer(torch.optim.Optimizer):
             self.stats.skipped += 1
         else:
             self._conclude([members for members, _ in pairs], done)
+            self.stats.steps += 1
+        for group in self.param_groups:
+            self._set_rate(group)
         return loss
 
-    def _runs(self, group: dict[str, Any]) -> Iterator[tuple[Members, Any]]:
+    def _runs(self, group: dict[str, Any]) -> Iterator[tuple[Members, Running]]:
         """Make ready one step of each batch of a group."""
+        if hasattr(group.get("schedule"), "over"):
+            raise ValueError(f"lr={group['schedule']!r} does not know the length of the run: write lr=schedule.over(steps)")
         rule = self._rules[group["rule"]]
         values = hyper(rule, group)
+        clip = self.clip if self.clip is not None else math.inf if self.skip_nonfinite else None
         for members, gradients in self._present(group, rule):
-            kind = members.kind
-            low = kind.form.dtype in (torch.bfloat16, torch.float16)
-            clip = self.clip if self.clip is not None else math.inf if self.skip_nonfinite else None
-            edits = Edits(
-                clip, self.ema, group["maximize"], group["cautious"], group["rounding"], low, self.measure
-            )
-            traced = trace(rule, edits, kind.form.matrix if rule.matrix else None, members.steps + 1, values)
-            members.provide(self._stored(traced.program.states), lambda name, k=kind, g=group: _state_dtype(name, k, g))
+            form = members.kind.form
+            low = form.dtype in (torch.bfloat16, torch.float16)
+            edits = Edits(clip, self.ema, group["maximize"], group["cautious"], group["rounding"], low, self.measure)
+            traced = trace(rule, edits, form.matrix if rule.matrix else None, members.steps + 1, values)
+            members.provide(traced.stored, group["state_dtype"])
             given = {**self._shared_states(rule), **self._seeds(members, traced)}
             graph = Graph(traced.program, traced.constants, rule.name)
-            make = Run if kind.kernel else EagerRun
-            yield members, make(members.batch, graph, gradients, given)
+            yield members, (Run if members.kind.kernel else EagerRun)(members.batch, graph, gradients, given)
 
     def _present(self, group: dict[str, Any], rule: Rule) -> list[tuple[Members, list[Tensor]]]:
         """Return the batches of a group with their gradients, made anew when a gradient came or went."""
@@ -143,80 +150,65 @@ class Optimizer(torch.optim.Optimizer):
                 kinds.setdefault(kind, []).append(p)
         return [Members(kind, parameters, self.state, rule) for kind, parameters in kinds.items()]
 
-    def _stored(self, states: dict[str, str]) -> dict[str, str]:
-        return {name: shape for name, shape in states.items() if shape != SHARED and name not in (*MEASURES, "seed")}
-
     def _shared_states(self, rule: Rule) -> dict[str, float]:
         return {n: self._shared.get(f"{rule.name}.{n}", 0.0) for n, shape in rule.states.items() if shape == SHARED}
 
-    def _seeds(self, members: Members, traced: Any) -> dict[str, Any]:
+    def _seeds(self, members: Members, traced: Traced) -> dict[str, Any]:
         """Give each tensor its own noise at each step, the same in every run: for stochastic rounding."""
         if "seed" not in traced.program.states:
             return {}
         places = {p: place for place, p in enumerate(p for group in self.param_groups for p in group["params"])}
-        salt = torch.tensor([places[p] for p in members.parameters], dtype=torch.float64)
-        salt = salt.repeat_interleave(members.kind.form.blocks)
-        return {"seed": (salt * 7919 + (members.steps + 1) * 104729) % (1 << 24)}
+        place = torch.tensor([places[p] for p in members.parameters], dtype=torch.float64)
+        blocks = members.kind.form.blocks
+        unit = place.repeat_interleave(blocks) * blocks + torch.arange(len(place) * blocks) % blocks
+        return {"seed": (unit * 7919 + (members.steps + 1) * 104729) % (1 << 24)}  # two primes; a seed has 24 bits
 
     def _proceed(self, sums: Sums) -> bool:
         """Note the gradient norm as soon as it is known; say whether the step may be taken."""
         squares = sums.get((GRADIENT, 0))
         if squares is None:
             return True
-        self.stats.gradient_norm = math.sqrt(squares) if squares >= 0 else math.nan
-        if self.skip_nonfinite and not math.isfinite(squares):
+        norm = self.stats.gradient_norm = math.sqrt(squares) if squares >= 0 else math.nan
+        if self.skip_nonfinite and not math.isfinite(norm):
             return False
-        self.stats.clipped += self.clip is not None and self.stats.gradient_norm > self.clip
+        self.stats.clipped += self.clip is not None and not norm <= self.clip
         return True
 
-    def _conclude(self, members: list[Members], done: list[dict[str, Any]]) -> None:
+    def _conclude(self, batches: list[Members], done: list[dict[str, Any]]) -> None:
+        """Count the step and take what it computed besides parameters and states."""
         measured = Measured()
-        longest = -1
-        for batch, values in zip(members, done, strict=True):
-            batch.write_back()
-            batch.advance()
-            if batch.steps > longest:
-                longest = batch.steps
-                shared = {f"{batch.rule.name}.{name}": float(values[name]) for name in values if name not in MEASURES}
-                self._shared.update(shared)
+        oldest: dict[str, int] = {}  # where batches differ on what a rule has once, the one that began first decides
+        for members, values in zip(batches, done, strict=True):
+            members.write_back()
+            members.advance()
+            rule = members.rule.name
+            if members.steps > oldest.get(rule, 0):
+                oldest[rule] = members.steps
+                self._shared.update({f"{rule}.{n}": float(values[n]) for n in values if n not in MEASURES})
             if self.measure:
-                self._measure(measured, batch, values)
+                measured.add(members, values, self.names())
         if self.measure:
             measured.into(self.stats)
-        self.stats.steps += 1
-        torch.autograd.graph.increment_version([p for batch in members for p in batch.parameters])
+        torch.autograd.graph.increment_version([p for members in batches for p in members.parameters])
 
-    def _measure(self, measured: Measured, members: Members, values: dict[str, Any]) -> None:
-        blocks = members.kind.form.blocks
-        gradient, update, weight, unchanged = (values[name].reshape(-1, blocks).sum(1) for name in MEASURES)
-        measured.gradient += float(gradient.sum())
-        measured.update += float(update.sum())
-        measured.unchanged += float(unchanged.sum())
-        measured.elements += float(members.batch.rows.elements)
-        ratios = (update / weight).sqrt().tolist()
-        measured.ratios.update(zip((self.name_of(p) for p in members.parameters), ratios, strict=True))
-
-    def name_of(self, parameter: Tensor) -> str:
-        """Return the name under which a parameter's state is saved: its own, or its place if it was given without."""
-        if not hasattr(self, "_names") or len(self._names) != sum(len(g["params"]) for g in self.param_groups):
-            self._names = checkpoint.names(self.param_groups)
-        return self._names[parameter]
+    def names(self) -> dict[Tensor, str]:
+        """Return the name under which each parameter's state is saved: its own, or its place if it was given without."""
+        return checkpoint.names(self.param_groups)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Put the weights to evaluate at in place for the length of a block: the running mean, or a rule's own average.
 
-        Without ema and for rules without one, the weights are left as they are.
+        Without ema, and for rules without an average, the weights are left as they are.
         """
         before = {}
         for group in self.param_groups:
-            rule = self._rules[group["rule"]]
             for p in group["params"]:
-                average = self._average(rule, group, p)
+                average = self._average(self._rules[group["rule"]], group, p)
                 if average is not None:
                     before[p] = p.detach().clone()
                     p.data.copy_(average)
-        self._averaged = True
+        self._averaged = bool(before)
         try:
             yield
         finally:
@@ -231,63 +223,26 @@ class Optimizer(torch.optim.Optimizer):
         if rule.average is None or not state:
             return None
         states = [state.get(name, self._shared.get(f"{rule.name}.{name}", 0.0)) for name in rule.states]
-        return rule.average(p.detach().to(torch.float64), *states, **hyper(rule, group))
+        return rule.average(p.detach().double(), *states, **hyper(rule, group))
 
     def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
         """Return everything a run of this optimizer consists of, keyed by parameter name; plain data and tensors only."""
-        return checkpoint.save(self)
+        for before in self._optimizer_state_dict_pre_hooks.values():
+            before(self)
+        saved = checkpoint.save(self)
+        for after in self._optimizer_state_dict_post_hooks.values():
+            changed = after(self, saved)
+            saved = saved if changed is None else changed
+        return saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # type: ignore[override]
-        """Take up a saved state. Raises ValueError, changing nothing, if names or shapes differ."""
+        """Take up a saved state. Raises ValueError, changing nothing, if names, shapes, dtypes or rules differ."""
+        for before in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = before(self, state_dict)
+            state_dict = state_dict if changed is None else changed
         checkpoint.load(self, state_dict)
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        hidden = ("_members", "_names")
-        return {name: value for name, value in self.__dict__.items() if name not in hidden}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._members = {}
-
-
-def _rule(rule: Rule | str | None) -> Rule:
-    if isinstance(rule, Rule):
-        return rule
-    if isinstance(rule, str):
-        check_names([rule], RULES, "steepest.rules")
-        return RULES[rule]
-    raise TypeError(f"Optimizer needs a rule, such as rule='adamw', and got {rule!r}")
-
-
-def _whole(options: dict[str, Any]) -> tuple[float | None, bool, float | None]:
-    """Take out the options that concern all parameters at once."""
-    clip, skip, ema = options.pop("clip", None), options.pop("skip_nonfinite", False), options.pop("ema", None)
-    if clip is not None and not (isinstance(clip, float | int) and clip > 0):
-        raise ValueError(f"clip={clip!r} must be a positive bound of the gradient norm, or None")
-    if ema is not None and not (isinstance(ema, float) and 0 < ema < 1):
-        raise ValueError(f"ema={ema!r} must be a decay between 0 and 1, such as 0.999, or None")
-    return clip, bool(skip), ema
-
-
-def _parameters(params: Any) -> Any:
-    if isinstance(params, Tensor) or not isinstance(params, Iterable):
-        raise TypeError(f"params must be parameters, such as model.parameters(), and got {type(params).__name__}")
-    params = list(params)
-    if not params:
-        raise ValueError("the optimizer was given no parameters; pass model.parameters() of a model that has some")
-    return params
-
-
-def _scheduled(schedule: Any, step: int) -> float:
-    try:
-        return float(schedule(step))
-    except TypeError:
-        raise TypeError(
-            f"lr={schedule!r} does not know the length of the run: write lr=schedule.over(steps)"
-        ) from None
-
-
-def _state_dtype(name: str, kind: Any, group: dict[str, Any]) -> torch.dtype:
-    if name == "compensation":
-        return kind.form.dtype
-    return (group["state_dtype"] if name != "ema" else None) or kind.form.computed_in
+        return {**self.__dict__, "_members": {}}

@@ -4,18 +4,26 @@ import difflib
 import math
 import re
 from collections.abc import Iterable
+from functools import cache
 from numbers import Real
 from typing import Any
 
 import torch
 
 from steepest.rule import Rule
+from steepest.rules import RULES
 
 OPTIONS: dict[str, Any] = {"maximize": False, "cautious": False, "rounding": "nearest", "state_dtype": None, "blocks": 1}
 """Options of every rule, for each group of parameters."""
 
-PATHS = ("foreach", "fused", "capturable")
+PATHS = ("foreach", "fused", "capturable", "differentiable")
 """Arguments by which torch chooses between its copies of a rule. There is one here, so they are taken and mean nothing."""
+
+WHOLE: dict[str, Any] = {"clip": None, "skip_nonfinite": False, "ema": None}
+"""Options that concern all parameters at once."""
+
+GROUP = ("params", "param_names", "rule", "schedule", "name", "initial_lr")
+"""Keys of a group that are not hyper-parameters: torch's and ours."""
 
 ROUNDINGS = ("nearest", "stochastic", "kahan")
 _NOT_NEGATIVE = ("lr", "eps", "weight_decay", "momentum")
@@ -24,21 +32,32 @@ _BETA = re.compile(r"beta\d")
 
 def front(rule: Rule) -> dict[str, Any]:
     """Return a rule's hyper-parameters under the names users know: beta1, beta2, ... are written betas=(...)."""
-    betas = [name for name in rule.options if _BETA.fullmatch(name)]
+    betas = _betas(rule)
     shown: dict[str, Any] = {}
     for name, default in rule.options.items():
-        if len(betas) > 1 and name in betas:
+        if name in betas:
             shown.setdefault("betas", tuple(rule.options[beta] for beta in betas))
         else:
             shown[name] = default
     return shown
 
 
+@cache
+def _betas(rule: Rule) -> tuple[str, ...]:
+    """Return the options that are written as one: beta1, beta2, ... where they stand side by side."""
+    names = list(rule.options)
+    if "beta1" not in names:
+        return ()
+    following = names[names.index("beta1") :]
+    betas = tuple(name for place, name in enumerate(following) if name == f"beta{place + 1}")
+    return betas if len(betas) > 1 else ()
+
+
 def hyper(rule: Rule, group: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of a rule's formula from a group of parameters."""
     values = {name: group[name] for name in rule.options if name in group}
-    if "betas" in group and "betas" not in rule.options:
-        values.update(zip((name for name in rule.options if _BETA.fullmatch(name)), group["betas"], strict=True))
+    if _betas(rule):
+        values.update(zip(_betas(rule), group["betas"], strict=True))
     values["lr"] = float(values["lr"])
     return values
 
@@ -79,7 +98,7 @@ def _check(name: str, value: Any, default: Any) -> None:
 def _check_number(name: str, value: Any) -> None:
     if isinstance(value, torch.Tensor) and value.numel() == 1:
         value = value.item()
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if not _is_number(value):
         raise TypeError(f"{name}={value!r} must be a number, and got {type(value).__name__}")
     if math.isnan(value) or (math.isinf(value) and name in _NOT_NEGATIVE):
         raise ValueError(f"{name}={value!r} must be a finite number")
@@ -87,3 +106,41 @@ def _check_number(name: str, value: Any) -> None:
         raise ValueError(f"{name}={value!r} must not be negative")
     if (name == "betas" or _BETA.fullmatch(name)) and not 0 <= value < 1:
         raise ValueError(f"{name}={value!r}: a running mean needs 0 <= beta < 1")
+
+
+def find_rule(rule: Rule | str) -> Rule:
+    """Return a rule by itself or by its name."""
+    if isinstance(rule, str):
+        check_names([rule], RULES, "steepest.rules")
+        return RULES[rule]
+    if not isinstance(rule, Rule):
+        raise TypeError(f"rule={rule!r} must be a rule or the name of one, such as 'adamw'")
+    return rule
+
+
+def check_whole(options: dict[str, Any]) -> tuple[float | None, bool, float | None]:
+    """Take the options that concern all parameters at once out of all options, and check them."""
+    if options.pop("differentiable", False):
+        raise ValueError("differentiable=True is not offered: a step writes in place, outside of autograd")
+    clip, skip, ema = (options.pop(name, default) for name, default in WHOLE.items())
+    if clip is not None and not (_is_number(clip) and 0 < clip < math.inf):
+        raise ValueError(f"clip={clip!r} must be a positive bound of the gradient norm, or None")
+    if ema is not None and not (_is_number(ema) and 0 < ema < 1):
+        raise ValueError(f"ema={ema!r} must be a decay between 0 and 1, such as 0.999, or None")
+    if not isinstance(skip, bool):
+        raise TypeError(f"skip_nonfinite={skip!r} must be True or False")
+    return clip, skip, ema
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_params(params: Any) -> list[Any]:
+    """Return the parameters or groups as a list; raise if there are none."""
+    if isinstance(params, torch.Tensor) or not isinstance(params, Iterable):
+        raise TypeError(f"params must be parameters, such as model.parameters(), and got {type(params).__name__}")
+    params = list(params)
+    if not params:
+        raise ValueError("the optimizer was given no parameters; pass model.parameters() of a model that has some")
+    return params

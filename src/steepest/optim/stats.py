@@ -2,6 +2,10 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
+
+from steepest.optim.graph import MEASURES
+from steepest.optim.members import Members
 
 
 @dataclass
@@ -37,6 +41,16 @@ class Measured:
     unchanged: float = 0.0
     elements: float = 0.0
     ratios: dict[str, float] = field(default_factory=dict)
+
+    def add(self, members: Members, values: dict[str, Any], names: dict[Any, str]) -> None:
+        """Add the sums of one batch."""
+        blocks = members.kind.form.blocks
+        gradient, update, weight, unchanged = (values[name].reshape(-1, blocks).sum(1) for name in MEASURES)
+        self.gradient += float(gradient.sum())
+        self.update += float(update.sum())
+        self.unchanged += float(unchanged.sum())
+        self.elements += members.batch.rows.elements
+        self.ratios.update(zip((names[p] for p in members.parameters), (update / weight).sqrt().tolist(), strict=True))
 
     def into(self, stats: Stats) -> None:
         """Write the norms."""

@@ -5,14 +5,42 @@ from dataclasses import dataclass
 from torch import nn
 from torch.optim import Optimizer
 
+from steepest.groups import groups
 from steepest.loop import Factor
-from steepest.record import Plan
+from steepest.optim import Muon
+from steepest.record import Decision, Plan
+from steepest.schedules import linear, warmup
+
+RATE = 0.01
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What to train with, and the plan that explains it. schedule: None when the optimizer holds its own."""
+    """What to train with, and the plan that explains it."""
 
     optimizer: Optimizer
-    schedule: Factor | None
+    schedule: Factor
     plan: Plan
+
+
+def choose(model: nn.Module) -> Choice:
+    """Return optimizer and schedule for a model. Raises ValueError when none of its weights can be trained."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(
+            f"The model {type(model).__name__} has no parameter that requires a gradient, so there is nothing to train."
+        )
+    assigned = groups(model)
+    schedule = warmup(0.05) * linear()
+    plan = Plan((
+        Decision("rule", _rules(assigned), "hidden matrices learn fastest when all directions of a step are equal"),
+        Decision("rate", f"{RATE:g}", "steps have the size of AdamW's whatever the shape; one rate for all, not tuned"),
+        Decision("schedule", repr(schedule), "a short warm-up, then a line to zero, which every run can end with"),
+    ))
+    return Choice(Muon(assigned, lr=RATE, skip_nonfinite=True), schedule, plan)
+
+
+def _rules(assigned: list[dict]) -> str:
+    counts: dict[str, int] = {}
+    for group in assigned:
+        counts[group["rule"]] = counts.get(group["rule"], 0) + len(group["params"])
+    return ", ".join(f"{rule} for {count} tensors" for rule, count in counts.items())

@@ -14,8 +14,8 @@ def adabelief(p, g, m, s, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-16, weig
     """Adam with long steps where the gradient is as expected and short ones where it is not.
 
     m: running mean of g. s: running mean of (g - m) squared, to which eps is added at each step.
-    Departs from the paper: eps is 1e-16 as in the authors' code since 0.1 (1e-8 before); weight_decay acts on the weights,
-    times lr. The authors' package since 0.2 also rectifies the first steps as RAdam unless rectify=False.
+    Departs from the paper: eps is 1e-16, as in the authors' package since 0.1 (1e-8 before); weight_decay acts on the
+    weights, times lr. That package also rectifies the first steps as RAdam does, unless rectify=False.
     Good for: Adam's problems where SGD ends better. Bad for: gradients that hardly change, because s goes to 0.
     """
     p = p * (1 - lr * weight_decay)

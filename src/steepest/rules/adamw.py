@@ -17,6 +17,7 @@ def adamw(p, g, m, v, v_max, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, we
     v = beta2 * v + (1 - beta2) * g * g
     if amsgrad:
         v_max = maximum(v_max, v)
-    m_hat = m / (1 - beta1**t)
-    v_hat = (v_max if amsgrad else v) / (1 - beta2**t)
-    return p - lr * m_hat / (sqrt(v_hat) + eps), m, v, v_max
+    # m_hat / (sqrt(v_hat) + eps) with both corrections moved to the scalars: one division for each element, not three.
+    correction = sqrt(1 - beta2**t)
+    alpha = lr * correction / (1 - beta1**t)
+    return p - alpha * m / (sqrt(v_max if amsgrad else v) + correction * eps), m, v, v_max

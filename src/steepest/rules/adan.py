@@ -15,9 +15,9 @@ def adan(p, g, m, v, n, prev, *, t, lr=1e-3, beta1=0.98, beta2=0.92, beta3=0.99,
 
     m: running mean of g. v: running mean of the change of g. n: running mean of the square of both.
     prev: the gradient before.
-    Departs from the paper: the betas are those of the authors' code, 1 minus the paper's, with its bias corrections. Decay
-    is the paper's, a division after the step (the code's no_prox=False). optax weighs the change by 1 - beta2 where paper
-    and code have beta2.
+    Departs from the paper: the betas are those of the authors' code, 1 minus the paper's, with its bias corrections.
+    Decay is the paper's, a division after the step (the code's no_prox=False).
+    Other libraries: optimi and timm are the same; optax weighs the change by 1 - beta2 where paper and code have beta2.
     Good for: vision transformers, large batches. Bad for: memory (four states).
     """
     change = g - (g if t == 1 else prev)

@@ -16,8 +16,8 @@ def adopt(p, g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.9999, eps=1e-6, weight_d
     m: running mean of the divided gradients. v: running mean of g squared, up to the step before.
     The first step only fills v: no weight moves. A divided gradient counts at most (t - 1) ** 0.25.
     decouple: weight_decay acts on the weights directly, as in AdamW, instead of being added to the gradient.
-    Other libraries: timm is the same. pytorch_optimizer and optax clip at t ** 0.25, and the former decays weights in
-    the first step too; HeavyBall does not clip.
+    Other libraries: timm and optax are the same; pytorch_optimizer clips at t ** 0.25 and with decoupled decay shrinks
+    weights in the first step too; HeavyBall does not clip.
     Good for: any beta2, small batches. Bad for: very short runs.
     """
     if weight_decay and not decouple:

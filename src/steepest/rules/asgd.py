@@ -17,7 +17,7 @@ def asgd(p, g, ax, *, t, lr=1e-2, lambd=1e-4, alpha=0.75, t0=1e6, weight_decay=0
 
     ax: mean of the weights after step t0, until then the weights themselves: the point to evaluate at.
     lambd: decay of the weights. alpha: how fast the rate falls.
-    Departs from torch: with a schedule of lr, torch uses the lr of the step before. (It also keeps the rate in float32.)
+    Departs from torch: with a schedule of lr, torch uses the lr of the step before. (And it keeps the rate in float32.)
     Good for: convex problems, a noisy end of training. Bad for: anything, if t0 is never reached (1e6 steps).
     """
     if weight_decay:

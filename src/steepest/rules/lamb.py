@@ -14,10 +14,10 @@ def lamb(p, g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-6, weight_dec
     """AdamW whose update is rescaled, for each tensor, to the length of the tensor.
 
     m: running mean of g. v: running mean of g squared.
-    Departs from the paper: its phi is the identity (the tensor's length is not clipped). A tensor or an update of length
-    0 is not rescaled.
-    Other libraries: optax is the same; timm also clips the global gradient norm to 1 (here clip=1) and rescales no tensor
-    without decay, unless told otherwise; pytorch_optimizer has no bias corrections and clips the length at 10.
+    Departs from the paper: its phi is the identity (the tensor's length is not clipped). A tensor or an update of
+    length 0 is not rescaled.
+    Other libraries: optax is the same; timm also clips the global gradient norm to 1 (here clip=1) and rescales no
+    tensor without decay, unless told otherwise; pytorch_optimizer has no bias corrections and clips the length at 10.
     Good for: batches of many thousands. Bad for: small batches. Give biases and norms to AdamW.
     """
     m = beta1 * m + (1 - beta1) * g

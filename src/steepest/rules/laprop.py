@@ -14,9 +14,9 @@ def laprop(p, g, m, v, *, t, lr=4e-4, beta1=0.9, beta2=0.999, eps=1e-15, weight_
     """Adam with the two in the other order: first divide by the root mean square, then average.
 
     m: running mean of the divided gradients. v: running mean of g squared.
-    Departs from the paper: weight_decay acts on the weights after the step, times lr. In the authors' code it is not
-    times lr, and lr enters when a gradient is averaged, which differs from this while lr changes; pytorch_optimizer adds
-    1e-15 inside the root.
+    Departs from the paper: weight_decay acts on the weights after the step, times lr.
+    Other libraries: in the authors' code the decay is not times lr, and lr enters when a gradient is averaged, which
+    differs from this while lr changes; pytorch_optimizer adds 1e-15 inside the root, and eps before bias correction.
     Good for: any pair of betas, even beta1 > beta2, where Adam diverges. Bad for: nothing that Adam is not.
     """
     v = beta2 * v + (1 - beta2) * g * g

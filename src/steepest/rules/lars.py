@@ -14,10 +14,10 @@ def lars(p, g, b, *, lr=1.0, momentum=0.9, weight_decay=0, trust_coefficient=1e-
     """SGD with momentum whose gradient is rescaled, for each tensor, to trust_coefficient times the tensor's length.
 
     b: momentum buffer, a decaying sum of rescaled gradients.
-    Departs from the paper: the sum is multiplied by lr when it is used, not when it is gathered, as torch's SGD. A tensor of
-    length 0, or without gradient and decay, is not rescaled.
-    Other libraries: pytorch_optimizer is the same for matrices and leaves vectors to SGD; timm adds eps to the denominator
-    and rescales no tensor without decay. LARC clips the rescaled rate at lr instead of multiplying the two.
+    Departs from the paper: the sum is multiplied by lr when it is used, not when it is gathered, as torch's SGD. A
+    tensor of length 0, or without gradient and decay, is not rescaled.
+    Other libraries: pytorch_optimizer is the same for matrices and leaves vectors to SGD; timm adds eps to the
+    denominator and rescales no tensor without decay. LARC clips the rescaled rate at lr instead of multiplying the two.
     Good for: convolutional networks at batches of many thousands. Bad for: small batches. Give biases and norms to SGD.
     """
     p_norm = norm(p)

@@ -14,9 +14,10 @@ def mars(p, g, m, v, prev, *, t, lr=3e-3, beta1=0.95, beta2=0.99, gamma=0.025, e
     """AdamW on g + gamma beta1 / (1 - beta1) (g - prev), which for each tensor is at most 1 long.
 
     m: running mean of the corrected gradient. v: of its square. prev: the gradient before, 0 at first.
-    Departs from the paper: the gradient before is the one of the batch before, not taken anew on this batch (the paper's
-    approximate form, the default of its authors' code). Vectors are treated as matrices: give them to AdamW, as the code.
-    Other libraries: timm takes the plain gradient in step 1, and other betas; pytorch_optimizer adds 1e-15 inside the root.
+    Departs from the paper: the gradient before is that of the batch before, not taken anew on this batch (the paper's
+    approximate form, the default of its authors' code). Vectors are treated as matrices; the code gives them to AdamW.
+    Other libraries: timm takes the plain gradient in step 1, and other betas; pytorch_optimizer adds 1e-15 inside the
+    root, and eps before the bias correction.
     Good for: pretraining of transformers. Bad for: gradients with much noise and little drift.
     """
     c = g + gamma * beta1 / (1 - beta1) * (g - prev)

@@ -8,11 +8,12 @@ from steepest.rule import rule
 def radam(
     p, g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0, decoupled_weight_decay=False
 ):  # fmt: skip
-    """Adam whose first steps are plain momentum, and whose next ones are shortened while v still rests on few gradients.
+    """Adam whose first steps are plain momentum, and whose next are shortened while v still rests on few gradients.
 
     m: running mean of g. v: running mean of g squared.
-    Departs from the paper: the threshold on rho is 5 (the paper has 4) and eps is added to the uncorrected sqrt(v), both
-    as torch. pytorch_optimizer by default leaves out the first, unrectified steps altogether.
+    Departs from the paper: the threshold on rho is 5 (the paper has 4) and eps is added to the uncorrected sqrt(v),
+    both as torch.
+    Other libraries: pytorch_optimizer by default leaves out the first, unrectified steps altogether.
     Good for: Adam's problems without a warm-up of lr. Bad for: runs that have a warm-up, where it changes little.
     """
     if weight_decay and decoupled_weight_decay:

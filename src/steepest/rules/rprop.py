@@ -6,7 +6,7 @@ from steepest.rule import rule
 
 @rule(paper="Riedmiller & Braun 1993, ICNN", same_as="torch.optim.Rprop")
 def rprop(p, g, prev, d, *, t, lr=1e-2, etas=(0.5, 1.2), step_sizes=(1e-6, 50)):
-    """Move each weight by a step size of its own that grows while its gradient keeps its sign and shrinks when it turns.
+    """Move each weight by a step size of its own, which grows while its gradient keeps its sign and shrinks when not.
 
     prev: the gradient before, 0 where it has just turned. d: step size, lr at first; later values of lr do nothing.
     etas: factors for a gradient that turned and one that stayed. step_sizes: smallest and largest allowed.
@@ -19,6 +19,7 @@ def rprop(p, g, prev, d, *, t, lr=1e-2, etas=(0.5, 1.2), step_sizes=(1e-6, 50)):
     if t == 1:
         d = d + lr
     agree = sign(g) * sign(prev)
-    d = minimum(maximum(d * where(agree > 0, grow, where(agree < 0, shrink, 1)), smallest), largest)
+    d = where(agree > 0, grow * d, where(agree < 0, shrink * d, d))
+    d = minimum(maximum(d, smallest), largest)
     g = where(agree < 0, 0, g)
     return p - sign(g) * d, g, d

@@ -5,7 +5,7 @@ from steepest.rule import rule
 
 
 def _mean_point(p, z, *state, beta1, **hyper):
-    return (p - (1 - beta1) * z) / beta1
+    return p + (1 - beta1) / beta1 * (p - z)
 
 
 @rule(
@@ -19,9 +19,9 @@ def schedule_free_adamw(
 ):  # fmt: skip
     """AdamW without momentum on points z, with gradients taken at p between z and the mean x of all z; x is the result.
 
-    p: the point y = (1 - beta1) z + beta1 x where the gradient is taken. z: the point AdamW has reached. v: running mean of g
-    squared. x is not kept: it is recovered from p and z. largest, weight_sum: largest and sum of the weights
-    t**r lr**weight_lr_power so far.
+    p: the point y = (1 - beta1) z + beta1 x where the gradient is taken. z: the point AdamW has reached. x is
+    not kept: it is recovered from p and z. v: running mean of g squared. largest, weight_sum: largest and sum of the
+    weights t**r lr**weight_lr_power so far.
     For a warm-up, give lr as a schedule that rises and stays: early steps then count less in x.
     Departs from the authors' code: warm-up is not built in; weights are counted for each tensor, not for a group, so
     that a tensor that joins late starts a mean of its own. Decay is at p, as there by default.
@@ -31,7 +31,7 @@ def schedule_free_adamw(
         raise ValueError(f"schedule_free_adamw needs beta1 between 0 and 1, both excluded, and got {beta1}")
     if t == 1:
         z = p
-    x = (p - (1 - beta1) * z) / beta1
+    x = p + (1 - beta1) / beta1 * (p - z)  # because p = (1 - beta1) z + beta1 x
     v = beta2 * v + (1 - beta2) * g * g
     correction = sqrt(1 - beta2**t)
     z = z - lr * correction * g / (sqrt(v) + correction * eps) - lr * weight_decay * p
@@ -39,5 +39,5 @@ def schedule_free_adamw(
     weight = t**r * largest
     weight_sum = weight_sum + weight
     c = weight / maximum(weight_sum, 1e-300)
-    x = (1 - c) * x + c * z
-    return (1 - beta1) * z + beta1 * x, z, v, largest, weight_sum
+    x = x + c * (z - x)
+    return x + (1 - beta1) * (z - x), z, v, largest, weight_sum

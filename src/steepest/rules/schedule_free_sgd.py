@@ -5,7 +5,7 @@ from steepest.rule import rule
 
 
 def _mean_point(p, z, *state, momentum, **hyper):
-    return (p - (1 - momentum) * z) / momentum
+    return p + (1 - momentum) / momentum * (p - z)
 
 
 @rule(
@@ -18,8 +18,9 @@ def schedule_free_sgd(
 ):  # fmt: skip
     """SGD on points z, with gradients taken at p between z and the mean x of all z; x is the result.
 
-    p: the point y = (1 - momentum) z + momentum x where the gradient is taken. z: the point plain SGD has reached. x is not
-    kept: it is recovered from p and z. largest, weight_sum: largest and sum of the weights t**r lr**weight_lr_power so far.
+    p: the point y = (1 - momentum) z + momentum x where the gradient is taken. z: the point plain SGD has reached. x is
+    not kept: it is recovered from p and z. largest, weight_sum: largest and sum of the weights
+    t**r lr**weight_lr_power so far.
     For a warm-up, give lr as a schedule that rises and stays: early steps then count less in x.
     Departs from the authors' code: warm-up is not built in; weights are counted for each tensor, not for a group, so
     that a tensor that joins late starts a mean of its own.
@@ -31,11 +32,11 @@ def schedule_free_sgd(
         z = p
     if weight_decay:
         g = g + weight_decay * p
-    x = (p - (1 - momentum) * z) / momentum
+    x = p + (1 - momentum) / momentum * (p - z)  # because p = (1 - momentum) z + momentum x
     z = z - lr * g
     largest = maximum(largest, lr**weight_lr_power)
     weight = t**r * largest
     weight_sum = weight_sum + weight
     c = weight / maximum(weight_sum, 1e-300)
-    x = (1 - c) * x + c * z
-    return (1 - momentum) * z + momentum * x, z, largest, weight_sum
+    x = x + c * (z - x)
+    return x + (1 - momentum) * (z - x), z, largest, weight_sum

@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import torch
 
+from steepest.testing.law import sentence
+
 
 def find(name: str) -> Callable[..., torch.optim.Optimizer]:
     """The optimizer class, or the callable that builds one, at "module:Class".
@@ -26,6 +28,8 @@ def find(name: str) -> Callable[..., torch.optim.Optimizer]:
         raise ValueError(
             f"There is no module {error.name!r} to import {name!r} from; is it installed, or in the working directory?"
         ) from error
+    except Exception as error:
+        raise ValueError(f"Importing {module_name!r} raised {sentence(error)}") from error
     for part in path.split("."):
         if not hasattr(found, part):
             spellings = {name.lower(): name for name in dir(found)}

@@ -4,6 +4,7 @@ import inspect
 import re
 import typing
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,19 +19,26 @@ MEANS = (*PATHS, "capturable", "differentiable")
 NUMBERS = (0.0, 1.0, 0.1, 0.5, 0.9, 1e-3, 2.0, 100.0)
 
 
+@dataclass(frozen=True)
+class Setting:
+    """Circumstances in which an option may show: other options, the dtype, whether one gradient is NaN."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    dtype: torch.dtype = torch.float64
+    poisoned: bool = False
+
+
 @law
 def every_option_acts(subject: Subject) -> str | None:
     """Every option of the constructor changes the path or the state, as the reference says if there is one."""
     plan = telling_course(subject)
     untried = []
     for name in subject.keywords:
-        if name in MEANS:
-            continue
-        verdict = try_option(subject, plan, name)
-        if verdict is None:
-            untried.append(name)
-        elif not verdict:
-            raise Broken(f"{name} does nothing: every value that was tried gives the same path and state")
+        if name not in MEANS:
+            try:
+                must_act(subject, plan, name)
+            except NotApplicable:
+                untried.append(name)
     return f"no second value known for {', '.join(untried)}" if untried else None
 
 
@@ -41,55 +49,56 @@ def telling_course(subject: Subject) -> Course:
     return Course(plan.start, [[g * by for g in row] for row, by in zip(plan.gradients, shrink, strict=True)])
 
 
-def try_option(subject: Subject, plan: Course, name: str) -> bool | None:
-    """Whether another value of this option makes a difference; None if no other value is known to be valid.
+def must_act(subject: Subject, plan: Course, name: str) -> None:
+    """Raise `Broken` if no value of this option makes a difference, `NotApplicable` if no valid one is known.
 
     Some options act only beside another one (nesterov beside momentum) or only in low precision or on a gradient that
     is not finite, so where the option alone makes no difference it is tried in those settings too.
     """
-    valid = False
-    for setting, dtype, broken in settings(subject, name):
-        usual = outcome(subject, plan, setting, dtype, broken)
-        if usual is None:
-            continue
-        for value in alternatives(subject, name):
-            changed = outcome(subject, plan, {**setting, name: value}, dtype, broken)
-            if changed is None:
+    valid, raised = False, ""
+    for setting in settings(subject, name):
+        usual = outcome(subject, plan, setting)
+        for value in alternatives(subject, name) if isinstance(usual, dict) else ():
+            changed = outcome(subject, plan, replace(setting, options={**setting.options, name: value}))
+            if not isinstance(changed, dict):
+                raised = raised or (changed and f"; {name}={value!r}: {changed}")
                 continue
             valid = True
             if changed.keys() != usual.keys() or not all(same(changed[key], usual[key]) for key in usual):
-                if dtype == torch.float64 and not broken:
-                    must_match_reference(subject, plan, {**setting, name: value})
-                return True
-    return False if valid else None
+                must_match_reference(subject, plan, replace(setting, options={**setting.options, name: value}))
+                return
+    if not valid and not raised:
+        raise NotApplicable("no second value is known to be valid")
+    raise Broken(f"{name} does nothing: every value that was tried gives the same path and state{raised}")
 
 
-def settings(subject: Subject, name: str) -> Iterator[tuple[dict[str, Any], torch.dtype, bool]]:
-    """Circumstances in which an option may show: other options, dtype, whether a gradient is NaN."""
-    yield {}, torch.float64, False
-    yield {}, torch.bfloat16, False
-    yield {}, torch.float32, True
+def settings(subject: Subject, name: str) -> Iterator[Setting]:
+    """The settings to try an option in, the plainest first."""
+    yield Setting()
+    yield Setting(dtype=torch.bfloat16)
+    yield Setting(dtype=torch.float32, poisoned=True)
     for other in subject.keywords:
         if other not in (name, *MEANS):
             for value in alternatives(subject, other)[:3]:
-                yield {other: value}, torch.float64, False
+                yield Setting({other: value})
 
 
-def outcome(
-    subject: Subject, plan: Course, options: dict[str, Any], dtype: torch.dtype, broken: bool
-) -> dict[str, Any] | None:
-    """Parameters and state after the course with these options; None if they are not valid."""
+def outcome(subject: Subject, plan: Course, setting: Setting) -> dict[str, Any] | str:
+    """Parameters and state after the course; what the step raised; or "" if the constructor declined."""
     gradients = [list(row) for row in plan.gradients]
-    if broken:
+    if setting.poisoned:
         gradients[2][0] = gradients[2][0] * torch.nan
+    options = setting.options
     try:
-        trial = Trial(subject, parameters(plan.start, dtype), **options).run(gradients)
-    except (NotApplicable, Broken) as error:
-        switches = [name for name in options if isinstance(usual_value(subject, name), bool)]
-        if isinstance(error, Broken) and switches and len(switches) == len(options):
+        trial = Trial(subject, parameters(plan.start, setting.dtype), **options).run(gradients)
+    except NotApplicable:
+        return ""
+    except Broken as error:
+        if options and all(isinstance(usual_value(subject, name), bool) for name in options):
             # A number may be out of range; both values of a switch have to work.
-            raise Broken(f"{switches[-1]}={options[switches[-1]]} is accepted, but {error}") from error
-        return None
+            said = ", ".join(f"{name}={value}" for name, value in options.items())
+            raise Broken(f"{said} is accepted, but {error}") from error
+        return str(error)
     state = {path: value for path, value in trial.state().items() if path.startswith("state")}
     return {**{str(index): value for index, value in enumerate(trial.raw())}, **state}
 
@@ -135,10 +144,10 @@ def literals(annotation: Any) -> list[Any]:
     return [value for part in typing.get_args(annotation) for value in literals(part)]
 
 
-def must_match_reference(subject: Subject, plan: Course, options: dict[str, Any]) -> None:
-    """Raise `Broken` unless the reference takes the same path with these options."""
-    if subject.reference is None:
+def must_match_reference(subject: Subject, plan: Course, setting: Setting) -> None:
+    """Raise `Broken` unless the reference takes the same path in this setting."""
+    if subject.reference is None or setting != Setting(setting.options):
         return
-    found = Trial(subject, parameters(plan.start), **options).run(plan.gradients).values()
-    said = ", ".join(f"{key}={value}" for key, value in options.items())
-    must_be_near(found, formula_path(subject, plan, **options)[-1], f"{said} against the reference")
+    found = Trial(subject, parameters(plan.start), **setting.options).run(plan.gradients).values()
+    said = ", ".join(f"{key}={value}" for key, value in setting.options.items())
+    must_be_near(found, formula_path(subject, plan, **setting.options)[-1], f"{said} against the reference")

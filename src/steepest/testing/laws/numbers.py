@@ -55,19 +55,13 @@ agrees_in_float16 = agreement(torch.float16)
 def every_element_moves(subject: Subject) -> str | None:
     """Every element of every parameter moves, in every dtype, where the formula moves it visibly."""
     plan = course(subject, shapes_of(subject), steps=3)
-    path = formula_path(subject, plan)
     unseen = []
     for dtype in DTYPES:
-        trial = Trial(subject, parameters(plan.start, dtype)).run(plan.gradients)
-        epsilon = torch.finfo(dtype).eps
+        expected = expect(subject, plan, dtype)
+        found = Trial(subject, parameters(plan.start, dtype)).run(plan.gradients).values()
         visible = 0
-        for index, value in enumerate(trial.values()):
-            start = plan.start[index]
-            stepped = torch.stack([(path[k + 1][index] - path[k][index]).abs() for k in range(3)])
-            seen = 2 * epsilon * start.abs()
-            must = (stepped > seen).any(dim=0) & ((path[3][index] - start).abs() > seen)
-            if dtype == torch.float64:  # no gradient is zero, so here everything moves
-                must = torch.ones_like(must)
+        for index, (start, value) in enumerate(zip(plan.start, found, strict=True)):
+            must = visibly_moved(expected, index, dtype)
             visible += int(must.sum())
             stuck = must & (value == start)
             if stuck.any():
@@ -78,6 +72,16 @@ def every_element_moves(subject: Subject) -> str | None:
         if not visible:
             unseen.append(str(dtype)[6:])
     return f"steps are too small to be seen in {', '.join(unseen)}" if unseen else None
+
+
+def visibly_moved(expected: Expected, index: int, dtype: torch.dtype) -> torch.Tensor:
+    """Which elements a path moves further than rounding could undo, by at least one step that is not rounded away."""
+    history = torch.stack([row[index] for row in expected.path])
+    if dtype == torch.float64:  # no gradient is zero, so here everything moves
+        return torch.ones_like(history[0], dtype=torch.bool)
+    lost = 2 * torch.finfo(dtype).eps * history[0].abs()
+    moved = (history[-1] - history[0]).abs() > expected.allowed[-1][index]
+    return moved & (history.diff(dim=0).abs() > lost).any(dim=0)
 
 
 @law

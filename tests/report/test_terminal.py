@@ -1,0 +1,105 @@
+"""Progress: a bar on a terminal, redrawn a few times a second; plain lines in a pipe; nothing when not asked."""
+
+import io
+import math
+
+import pytest
+import torch
+from rich.console import Console
+
+from steepest.loop import Step
+from steepest.report import terminal
+from steepest.report.terminal import screen
+
+
+def step(index, loss=0.5, skipped=False):
+    made = Step(index, 0, torch.tensor(loss), {})
+    made.lr, made.skipped = 0.01, skipped
+    return made
+
+
+def shown(steps, *, indices=None, **console):
+    file = io.StringIO()
+    with screen(steps, True, Console(file=file, width=120, highlight=False, **console)) as view:
+        for index in indices or range(steps):
+            view.step(step(index))
+        view.say("done [really]")
+    return file.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "TERM", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_pipe_gets_plain_lines_one_for_each_twentieth_of_the_run():
+    lines = shown(200).splitlines()
+    assert len(lines) == 21
+    assert lines[0].startswith("step 10/200  loss 0.5000  lr 0.01  ")
+    assert lines[0].endswith(" steps/s")
+    assert lines[-2].startswith("step 200/200  ")
+    assert lines[-1] == "done [really]"
+    assert "\x1b" not in "".join(lines)
+
+
+def test_a_short_run_has_a_line_for_each_step_and_a_slow_one_after_a_while(monkeypatch):
+    assert len(shown(3).splitlines()) == 4
+    monkeypatch.setattr(terminal, "QUIET", 0.0)
+    assert len(shown(200, indices=range(7)).splitlines()) == 8
+
+
+def test_a_terminal_gets_a_bar_with_control_codes_and_colours():
+    text = shown(5, force_terminal=True)
+    assert "5/5" in text
+    assert "loss 0.5000" in text
+    assert "\x1b[" in text
+
+
+def test_no_color_is_kept(monkeypatch):
+    def coloured(text):
+        return any(f"\x1b[{code}" in text for code in ("3", "9", "38;", "1;3"))
+
+    assert coloured(shown(5, force_terminal=True, color_system="standard"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not coloured(shown(5, force_terminal=True, color_system="standard"))
+
+
+def test_a_dumb_terminal_gets_plain_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    assert "\x1b" not in shown(5, force_terminal=True)
+
+
+def test_the_bar_reads_the_loss_five_times_a_second_at_most(monkeypatch):
+    clock, read = [0.0], []
+    monkeypatch.setattr(terminal, "perf_counter", lambda: clock[0])
+
+    class Watched(Step):
+        @property
+        def loss(self):
+            read.append(self.index)
+            return 1.0
+
+    with screen(10_000, True, Console(file=io.StringIO(), force_terminal=True)) as view:
+        for index in range(1000):
+            clock[0] += 0.01
+            view.step(Watched(index, 0, torch.tensor(1.0), {}))
+    assert 45 <= len(read) <= 50  # in ten seconds
+
+
+def test_skipped_updates_and_nan_are_shown():
+    file = io.StringIO()
+    with screen(2, True, Console(file=file, width=120)) as view:
+        view.step(step(0, math.nan, skipped=True))
+        view.step(step(1))
+    first, second = file.getvalue().splitlines()
+    assert "loss nan" in first
+    assert "1 skipped: not finite" in first
+    assert "1 skipped: not finite" in second
+
+
+def test_nothing_is_shown_when_not_asked(capsys):
+    with screen(3, False) as view:
+        view.step(step(0))
+        view.say("hello")
+    assert capsys.readouterr() == ("", "")
