@@ -109,11 +109,11 @@ class Rule:
 
     def _fitted(self, tape: Tape, value: Any, shape: str, name: str) -> Symbol:
         symbol = number(lift(tape, value))
-        if symbol.shape == shape or (shape in WEAK and symbol.shape in WEAK):
+        if symbol.letters == shape or (shape in WEAK and symbol.letters in WEAK):
             return symbol
-        if shape == ELEMENT and symbol.shape in WEAK:
+        if shape == ELEMENT and symbol.letters in WEAK:
             return tape.add("spread", ELEMENT, symbol.index)
-        raise FormulaError(f"rule {self.name} returned for {name} a value of shape {symbol.shape!r}, not {shape!r}")
+        raise FormulaError(f"rule {self.name} returned for {name} a value of shape {symbol.letters!r}, not {shape!r}")
 
     def _line(self, error: FormulaError) -> str:
         for frame in reversed(traceback.extract_tb(error.__traceback__)):

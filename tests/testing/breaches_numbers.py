@@ -6,25 +6,32 @@ from .breach import breaks
 from .clean import Clean
 
 
-def wrong_in(dtype, factor):
-    """A breach whose steps are too long by this factor in one dtype."""
+class WrongInOneDtype(Clean):
+    dtype, factor = torch.float64, 1.0
 
-    class WrongInOneDtype(Clean):
-        def move(self, p, direction, group):
-            super().move(p, direction * factor if p.dtype == dtype else direction, group)
-
-    WrongInOneDtype.__doc__ = f"agrees-in-{str(dtype)[6:]}: steps in this dtype are {factor} times too long."
-    return breaks(WrongInOneDtype)
+    def move(self, p, direction, group):
+        super().move(p, direction * self.factor if p.dtype == self.dtype else direction, group)
 
 
-# pickle finds classes by name.
-WrongFloat32, WrongBfloat16, WrongFloat16 = (
-    wrong_in(torch.float32, 1.001),
-    wrong_in(torch.bfloat16, 1.5),
-    wrong_in(torch.float16, 1.1),
-)
-for _name in ("WrongFloat32", "WrongBfloat16", "WrongFloat16"):
-    globals()[_name].__qualname__ = _name
+@breaks
+class WrongInFloat32(WrongInOneDtype):
+    """agrees-in-float32: steps are a thousandth too long."""
+
+    dtype, factor = torch.float32, 1.001
+
+
+@breaks
+class WrongInBfloat16(WrongInOneDtype):
+    """agrees-in-bfloat16: steps are half as long again."""
+
+    dtype, factor = torch.bfloat16, 1.5
+
+
+@breaks
+class WrongInFloat16(WrongInOneDtype):
+    """agrees-in-float16: steps are a tenth too long."""
+
+    dtype, factor = torch.float16, 1.1
 
 
 @breaks

@@ -32,17 +32,19 @@ from steepest.formula.functions import (
 from steepest.formula.matrix import (
     column_mean,
     eigenbasis,
+    epsilon,
     is_matrix,
     orthogonalize,
     qr,
     row_mean,
     sides,
+    sort_columns,
     transpose,
 )
 from steepest.formula.symbol import FormulaError, Symbol, Tape
 
 __all__ = [
-    "FormulaError", "Symbol", "Tape", "column_mean", "dot", "eigenbasis", "everywhere", "exp", "is_matrix", "largest",
+    "FormulaError", "Symbol", "Tape", "column_mean", "dot", "eigenbasis", "epsilon", "everywhere", "exp", "is_matrix", "largest",
     "log", "maximum", "mean", "minimum", "norm", "orthogonalize", "qr", "rms", "row_mean", "sides", "sign", "size",
-    "sqrt", "square_total", "total", "transpose", "where",
+    "sort_columns", "sqrt", "square_total", "total", "transpose", "where",
 ]  # fmt: skip

@@ -1,14 +1,30 @@
-"""Which functions of NumPy and torch mean the same in a formula, so that np.sqrt(g) and torch.sqrt(g) work."""
+"""Which functions of NumPy and torch mean the same in a formula, so that np.sqrt(g) and torch.sqrt(g) work.
+
+Arithmetic goes to `binary` and not through the operators: those would ask an array on the left, which asks again.
+"""
+
+from functools import partial
 
 from steepest.formula.functions import dot, exp, log, maximum, mean, minimum, norm, sign, sqrt, total, where
-from steepest.formula.symbol import PLAIN
+from steepest.formula.symbol import PLAIN, binary
+
+_OPERATORS = {
+    "add": ("add",), "sub": ("sub", "subtract"), "mul": ("mul", "multiply"), "div": ("div", "divide", "true_divide", "truediv"),
+    "lt": ("lt", "less"), "le": ("le", "less_equal"), "eq": ("eq", "equal"), "ne": ("ne", "not_equal"),
+}  # fmt: skip
+_REFLECTED = {
+    "add": ("radd",), "sub": ("rsub",), "mul": ("rmul",), "div": ("rdiv", "rtruediv"), "lt": ("gt", "greater"),
+    "le": ("ge", "greater_equal"),
+}  # fmt: skip
 
 PLAIN.update({
     "sqrt": sqrt, "exp": exp, "log": log, "sign": sign, "abs": abs, "absolute": abs, "maximum": maximum,
-    "minimum": minimum, "where": where, "add": lambda a, b: a + b, "subtract": lambda a, b: a - b,
-    "sub": lambda a, b: a - b, "rsub": lambda a, b: b - a, "multiply": lambda a, b: a * b, "mul": lambda a, b: a * b,
-    "divide": lambda a, b: a / b, "div": lambda a, b: a / b, "true_divide": lambda a, b: a / b, "square": lambda x: x * x,
-    "negative": lambda x: -x, "neg": lambda x: -x, "greater": lambda a, b: a > b, "less": lambda a, b: a < b,
-    "gt": lambda a, b: a > b, "lt": lambda a, b: a < b, "radd": lambda a, b: b + a, "rmul": lambda a, b: b * a,
-    "rdiv": lambda a, b: b / a, "sum": total, "mean": mean, "norm": norm, "dot": dot,
+    "minimum": minimum, "where": where, "square": lambda x: x * x, "negative": lambda x: -x, "neg": lambda x: -x,
+    "sum": total, "mean": mean, "norm": norm, "dot": dot,
 })  # fmt: skip
+PLAIN.update({name: partial(binary, operation) for operation, names in _OPERATORS.items() for name in names})
+PLAIN.update({
+    name: lambda a, b, *, operation=operation: binary(operation, b, a)
+    for operation, names in _REFLECTED.items()
+    for name in names
+})

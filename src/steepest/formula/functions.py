@@ -81,25 +81,36 @@ def where(condition: Any, a: Any, b: Any) -> Any:
             return a if condition else b
         if isinstance(a, Symbol) or isinstance(b, Symbol):
             raise FormulaError(f"where needs a comparison of elements as its condition, and got {condition!r}")
-        home = _home(condition)
-        return home.where(condition, *(x if isinstance(x, float | int) else x for x in (a, b)))
+        if isinstance(condition, NUMPY):
+            a, b = _brief(a, b)
+        return _home(condition).where(condition, a, b)
     if not condition.is_boolean:
         raise FormulaError("where needs a comparison such as g > 0 as its condition, and got a number")
     tape = condition.tape
     a, b = number(lift(tape, a)), number(lift(tape, b))
-    shape = joint(condition.shape, joint(a.shape, b.shape))
+    shape = joint(condition.letters, joint(a.letters, b.letters))
     return tape.add("where", shape, condition.index, a.index, b.index)
+
+
+def _brief(a: Any, b: Any) -> tuple[Any, Any]:
+    """Return two plain numbers in float32 if it holds them, for NumPy makes float64 of them beside float32 elements."""
+    if all(type(x) in (float, int) and float(np.float32(x)) == x for x in (a, b)):
+        return np.float32(a), np.float32(b)
+    return a, b
 
 
 def _reduce(operation: str, *values: Any) -> Symbol:
     values = tuple(number(value) for value in values)
     for value in values:
-        if value.shape in WEAK:
+        if value.letters in WEAK:
             raise FormulaError(f"{operation} runs over the elements of a tensor, and got one number")
     return values[0].tape.add(operation, SCALAR, *(value.index for value in values))
 
 
 def double(x: Any) -> Any:
+    """Return an array in double precision."""
+    if type(x) in (float, int):
+        raise FormulaError(f"sums and norms run over the elements of a tensor, and got the number {x!r}")
     return x.astype(np.float64) if isinstance(x, NUMPY) else x.double()
 
 
@@ -156,7 +167,7 @@ def everywhere(x: Any, label: str = "") -> Any:
     """
     if not isinstance(x, Symbol):
         return x
-    if x.shape != SCALAR:
+    if x.letters != SCALAR:
         raise FormulaError("everywhere adds one scalar from each tensor, such as total(g * g)")
     return x.tape.add("everywhere", SHARED, x.index, label)
 

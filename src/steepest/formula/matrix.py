@@ -51,14 +51,14 @@ def epsilon(x: Any) -> Any:
 def row_mean(x: Any) -> Any:
     """Return the mean of each row, m x 1, added in double precision."""
     if isinstance(x, Symbol):
-        return x.tape.add("row_mean", x.shape[0] + "1", x.index)
+        return x.tape.add("row_mean", x.letters[0] + "1", x.index)
     return _as(double(x).mean(-1, **_keep(x)), x)
 
 
 def column_mean(x: Any) -> Any:
     """Return the mean of each column, 1 x n, added in double precision."""
     if isinstance(x, Symbol):
-        return x.tape.add("column_mean", "1" + x.shape[1], x.index)
+        return x.tape.add("column_mean", "1" + x.letters[1], x.index)
     return _as(double(x).mean(-2, **_keep(x)), x)
 
 
@@ -87,8 +87,8 @@ def orthogonalize(
     https://kellerjordan.github.io/posts/muon. x: (..., m, n).
     """
     if isinstance(x, Symbol):
-        _require_matrix("orthogonalize", len(x.shape))
-        return x.tape.add("orthogonalize", x.shape, x.index, (steps, tuple(coefficients), eps))
+        _require_matrix("orthogonalize", len(x.letters))
+        return x.tape.add("orthogonalize", x.letters, x.index, (steps, tuple(coefficients), eps))
     _require_matrix("orthogonalize", x.ndim)
     if x.shape[-2] > x.shape[-1]:
         return transpose(orthogonalize(transpose(x), steps, coefficients, eps))
@@ -109,7 +109,7 @@ def _length(x: Any) -> Any:
 def qr(x: Any) -> Any:
     """Return the orthogonal factor Q of x = Q R. x: (..., k, k)."""
     if isinstance(x, Symbol):
-        return x.tape.add("qr", x.shape, x.index)
+        return x.tape.add("qr", x.letters, x.index)
     return _home(x).linalg.qr(x)[0]
 
 
@@ -119,7 +119,7 @@ def eigenbasis(x: Any) -> Any:
     A matrix with an infinity or a NaN has no eigenvectors: they are NaN, as in arithmetic, and not an error.
     """
     if isinstance(x, Symbol):
-        return x.tape.add("eigenbasis", x.shape, x.index)
+        return x.tape.add("eigenbasis", x.letters, x.index)
     home = _home(x)
     sound = home.isfinite(x).all(-1, **_keep(x)).all(-2, **_keep(x))
     vectors = home.linalg.eigh(home.where(sound, x, home.zeros_like(x)))[1]
@@ -130,9 +130,9 @@ def eigenbasis(x: Any) -> Any:
 def sort_columns(x: Any, by: Any) -> Any:
     """Return the columns of x, the one with the largest `by` first. x: (..., m, n), by: (..., 1, n)."""
     if isinstance(x, Symbol):
-        if by.shape != "1" + x.shape[1]:
-            raise FormulaError(f"sort_columns needs one number for each column, 1{x.shape[1]}, and got {by.shape}")
-        return x.tape.add("sort_columns", x.shape, x.index, by.index)
+        if by.letters != "1" + x.letters[1]:
+            raise FormulaError(f"sort_columns needs one number for each column, 1{x.letters[1]}, and got {by.letters}")
+        return x.tape.add("sort_columns", x.letters, x.index, by.index)
     if isinstance(x, NUMPY):
         return np.take_along_axis(x, np.argsort(-by, axis=-1, kind="stable"), -1)
     order = by.argsort(dim=-1, descending=True, stable=True)

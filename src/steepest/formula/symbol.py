@@ -10,7 +10,7 @@ ELEMENT, SCALAR, SHARED = "mn", "", "*"
 CONSTANT = "c"
 BOOLEAN = frozenset({"lt", "le", "eq", "ne", "and", "or", "not"})
 REDUCTIONS = frozenset({"total", "square_total", "dot", "largest"})
-MATRIX = frozenset({"matmul", "transpose", "row_mean", "column_mean", "orthogonalize", "qr", "eigenbasis"})
+MATRIX = frozenset({"matmul", "transpose", "row_mean", "column_mean", "orthogonalize", "qr", "eigenbasis", "sort_columns"})
 WEAK = {CONSTANT: 0, SHARED: 1, SCALAR: 2}
 PLAIN: dict[str, Any] = {}  # functions of NumPy and torch, by name, that mean the same here: filled by `foreign`
 _ALTERNATIVE = {
@@ -20,7 +20,14 @@ _ALTERNATIVE = {
     "sum": "total", "mean": "mean", "norm": "norm", "vector_norm": "norm", "square": "x * x", "pow": "x * x or sqrt",
     "power": "x * x or sqrt", "lerp": "b * x + (1 - b) * y", "mul": "*", "add": "+", "sub": "-", "div": "/",
     "multiply": "*", "subtract": "-", "divide": "/", "dot": "dot", "matmul": "a @ b", "numel": "size", "size": "size",
+    "shape": "sides(p) in a @rule(matrix=True), or size(p)", "ndim": "is_matrix(p) in a @rule(matrix=True)",
+    "zeros_like": "0", "ones_like": "1", "clone": "x itself, for nothing is overwritten", "copy": "x itself, for nothing is overwritten",
 }  # fmt: skip
+
+# NumPy adds truth values to a truth value and takes roots of them in float16, so neither is arithmetic.
+_OF_COMPARISONS = (
+    "a comparison such as g > 0 counts as 0 or 1 only beside an element: write where(condition, 1.0, 0.0), or a & b"
+)
 
 
 class FormulaError(TypeError):
@@ -57,15 +64,18 @@ class Tape:
 
 
 class Symbol:
-    """One value of a formula that is being traced. is_boolean: it is the result of a comparison."""
+    """One value of a formula that is being traced.
+
+    letters: its shape, as `steepest.formula` writes it. is_boolean: it is the result of a comparison.
+    """
 
     __hash__ = None  # type: ignore[assignment]  # == is a comparison of elements, so identity must not stand in for it
-    __slots__ = ("index", "is_boolean", "shape", "tape")
+    __slots__ = ("index", "is_boolean", "letters", "tape")
 
-    def __init__(self, tape: Tape, index: int, shape: str, is_boolean: bool = False) -> None:
+    def __init__(self, tape: Tape, index: int, letters: str, is_boolean: bool = False) -> None:
         self.tape = tape
         self.index = index
-        self.shape = shape
+        self.letters = letters
         self.is_boolean = is_boolean
 
     def __add__(self, other: object) -> "Symbol":
@@ -102,6 +112,8 @@ class Symbol:
         return unary("abs", self)
 
     def __pow__(self, exponent: object) -> "Symbol":
+        if isinstance(exponent, Symbol):
+            raise FormulaError("an element to the power of an element is not offered: write exp(y * log(x))")
         if exponent == 2:
             return self * self
         if exponent == 0.5:
@@ -140,21 +152,21 @@ class Symbol:
     def __invert__(self) -> "Symbol":
         if not self.is_boolean:
             raise FormulaError("~ needs a comparison such as g > 0, and got a number")
-        return self.tape.add("not", self.shape, self.index)
+        return self.tape.add("not", self.letters, self.index)
 
     def __matmul__(self, other: object) -> "Symbol":
-        if not isinstance(other, Symbol) or len(self.shape) != 2 or len(other.shape) != 2:
+        if not isinstance(other, Symbol) or len(self.letters) != 2 or len(other.letters) != 2:
             raise FormulaError("@ multiplies matrices, such as g @ g.T: for elements write a * b or dot(a, b)")
-        if self.shape[1] != other.shape[0]:
-            raise FormulaError(f"@ of a {self.shape} by a {other.shape} matrix: the inner sides differ")
-        return self.tape.add("matmul", self.shape[0] + other.shape[1], self.index, other.index)
+        if self.letters[1] != other.letters[0]:
+            raise FormulaError(f"@ of a {self.letters} by a {other.letters} matrix: the inner sides differ")
+        return self.tape.add("matmul", self.letters[0] + other.letters[1], self.index, other.index)
 
     @property
     def T(self) -> "Symbol":  # noqa: N802  the field's name
         """The transposed matrix."""
-        if len(self.shape) != 2:
+        if len(self.letters) != 2:
             raise FormulaError(".T needs a matrix, and this is one value for the whole tensor")
-        return self.tape.add("transpose", self.shape[::-1], self.index)
+        return self.tape.add("transpose", self.letters[::-1], self.index)
 
     def __bool__(self) -> bool:
         raise FormulaError(
@@ -164,20 +176,36 @@ class Symbol:
 
     def __float__(self) -> float:
         raise FormulaError(
-            "an element is not a single number, so float() and the functions of `math` cannot take it: "
+            "an element is not a single number, so float(), round() and the functions of `math` cannot take it: "
             "use the functions of this package, such as steepest.sqrt"
         )
+
+    __int__ = __index__ = __complex__ = __float__  # type: ignore[assignment]
+
+    def __round__(self, digits: object = None) -> float:
+        return float(self)
 
     def __getitem__(self, key: object) -> "Symbol":
         raise FormulaError("a formula speaks of one element and cannot index: write it for all elements at once")
 
+    def __setitem__(self, key: object, value: object) -> None:
+        self[key]
+
     def __iter__(self):
         raise FormulaError("a formula speaks of one element and cannot be iterated or unpacked")
 
-    def __floordiv__(self, other: object) -> "Symbol":
-        raise FormulaError("// of elements is not offered: write a / b")
+    def __len__(self) -> int:
+        raise FormulaError("a formula speaks of one element and has no length: write size(x) for how many there are")
 
-    __mod__ = __rmod__ = __rfloordiv__ = __floordiv__
+    def __floordiv__(self, other: object) -> "Symbol":
+        raise FormulaError("// and % of elements are not offered: write a / b")
+
+    __mod__ = __rmod__ = __rfloordiv__ = __divmod__ = __rdivmod__ = __floordiv__
+
+    def __xor__(self, other: object) -> "Symbol":
+        raise FormulaError("^ of elements is not offered: write a != b")
+
+    __rxor__ = __xor__
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -189,7 +217,17 @@ class Symbol:
         replacement = PLAIN.get(ufunc.__name__)
         if method != "__call__" or keywords or replacement is None:
             raise FormulaError(_instead(f"np.{ufunc.__name__}", ufunc.__name__))
-        return replacement(*arguments)
+        return _called(f"np.{ufunc.__name__}", replacement, arguments)
+
+    def __array_function__(self, function: Any, types: object, arguments: tuple, keywords: dict) -> Any:
+        """Take the rest of NumPy's functions, which would else see an array of one object."""
+        replacement = PLAIN.get(function.__name__)
+        if keywords or replacement is None:
+            raise FormulaError(_instead(f"np.{function.__name__}", function.__name__))
+        return _called(f"np.{function.__name__}", replacement, arguments)
+
+    def __array__(self, *arguments: object, **keywords: object) -> Any:
+        raise FormulaError("an element cannot become an array: a formula works with elements and numbers")
 
     @classmethod
     def __torch_function__(cls, function: Any, types: object, arguments: tuple = (), keywords: object = None) -> Any:
@@ -197,7 +235,16 @@ class Symbol:
         replacement = PLAIN.get(name)
         if replacement is None or keywords:
             raise FormulaError(_instead(f"torch.{name}", name))
+        return _called(f"torch.{name}", replacement, arguments)
+
+
+def _called(written: str, replacement: Any, arguments: tuple) -> Any:
+    try:
         return replacement(*arguments)
+    except FormulaError:
+        raise
+    except TypeError:
+        raise FormulaError(f"{written} takes no further arguments in a formula") from None
 
 
 def _instead(written: str, name: str) -> str:
@@ -213,15 +260,20 @@ def lift(tape: Tape, value: object) -> Symbol:
         return value  # type: ignore[return-value]
     if kind is float or kind is int:
         return tape.constant(value)  # type: ignore[arg-type]
-    if isinstance(value, numbers.Number | np.generic) or getattr(value, "ndim", None) == 0:
+    if isinstance(value, numbers.Real | np.bool_) or _is_real_scalar(value):
         return tape.constant(float(value))  # type: ignore[arg-type]
     raise FormulaError(f"a formula works with elements and numbers, and got {kind.__name__}")
+
+
+def _is_real_scalar(value: object) -> bool:
+    """Whether this is an array or tensor without dimensions that holds a real number."""
+    return getattr(value, "ndim", None) == 0 and "complex" not in str(getattr(value, "dtype", ""))
 
 
 def number(symbol: Symbol) -> Symbol:
     """Count a truth value as 0 or 1, as NumPy does."""
     if symbol.is_boolean:
-        return symbol.tape.add("float", symbol.shape, symbol.index)
+        return symbol.tape.add("float", symbol.letters, symbol.index)
     return symbol
 
 
@@ -241,19 +293,23 @@ def joint(a: str, b: str) -> str:
 def binary(operation: str, a: object, b: object) -> Symbol:
     """Write down an operation on two operands, one of which is a symbol."""
     tape = a.tape if type(a) is Symbol else b.tape  # type: ignore[union-attr]
-    a, b = number(lift(tape, a)), number(lift(tape, b))
-    return tape.add(operation, joint(a.shape, b.shape), a.index, b.index)
+    a, b = lift(tape, a), lift(tape, b)
+    if a.is_boolean and b.is_boolean and operation not in ("mul", "eq", "ne"):
+        raise FormulaError(_OF_COMPARISONS)
+    a, b = number(a), number(b)
+    return tape.add(operation, joint(a.letters, b.letters), a.index, b.index)
 
 
 def _logic(operation: str, a: Symbol, b: object) -> Symbol:
     if not (a.is_boolean and isinstance(b, Symbol) and b.is_boolean):
         raise FormulaError("& and | join comparisons, such as (g > 0) & (m > 0), and got a number")
-    return a.tape.add(operation, joint(a.shape, b.shape), a.index, b.index)
+    return a.tape.add(operation, joint(a.letters, b.letters), a.index, b.index)
 
 
 def unary(operation: str, x: Symbol) -> Symbol:
     """Write down an operation on one operand."""
-    x = number(x)
-    return x.tape.add(operation, x.shape, x.index)
+    if x.is_boolean:
+        raise FormulaError(_OF_COMPARISONS)
+    return x.tape.add(operation, x.letters, x.index)
 
 

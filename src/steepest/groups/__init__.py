@@ -1,7 +1,7 @@
 """Which parameter gets which rule, learning rate and weight decay."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -59,7 +59,7 @@ def groups(  # noqa: PLR0913  the options of a public entry point
     4.bias     2              2  adamw          1             0  vector
     muon: 2 tensors, 384 numbers; adamw: 4 tensors, 66 numbers
     """
-    model = model if isinstance(model, nn.Module) else list(model)
+    model = list(model) if isinstance(model, Iterator) else model
     found = parameters(model)
     tensors = {this.name: this.tensor for this in found}
     outputs, exempt, depth = heads(model, found), undecayed(model), factors(model, found, layer_decay)

@@ -30,12 +30,16 @@ def _block(name: str, blocks: Sequence[str]) -> int:
 
 
 def _blocks(model: nn.Module) -> list[str]:
-    """Return the paths of the blocks: what the outermost lists of like modules hold, if it has a matrix."""
+    """Return the paths of the blocks: what the outermost lists hold, if it has a matrix.
+
+    A Sequential of modules of which no two are of one class is a layer in parts, not a list of blocks.
+    """
     paths: list[str] = []
     for path, module in modules(model):
         if _block(path + ".", paths) or not isinstance(module, nn.ModuleList | nn.Sequential):
             continue
         children = [(name, c) for name, c in module.named_children() if any(p.ndim > 1 for p in c.parameters())]
-        if len({type(child) for _, child in children}) < len(children):
+        alike = len({type(child) for _, child in children}) < len(children)
+        if alike or isinstance(module, nn.ModuleList):
             paths += [f"{path}.{name}".lstrip(".") for name, _ in children]
     return paths

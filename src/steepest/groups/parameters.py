@@ -72,22 +72,23 @@ def _uses(model: nn.Module | Iterable[tuple[str, Tensor]]) -> Iterator[tuple[Use
             for name, tensor in module.named_parameters(recurse=False, remove_duplicate=False):
                 yield Use(f"{path}.{name}".lstrip("."), module), tensor
         return
+    wanted = "groups takes a model or its named_parameters(), and got "
+    if not isinstance(model, Iterable):
+        raise TypeError(f"{wanted}{type(model).__name__}")
     for pair in model:
         if not isinstance(pair, tuple):
-            raise TypeError(
-                f"groups takes a model or its named_parameters(), and got an iterable of {type(pair).__name__}"
-            )
-        yield Use(_without_wrappers(pair[0]), None), pair[1]
-
-
-def _without_wrappers(name: str) -> str:
-    return ".".join(part for part in name.removeprefix("module.").split(".") if part not in _WRAPPED)
+            raise TypeError(f"{wanted}an iterable of {type(pair).__name__}")
+        name, tensor = pair
+        yield Use(".".join(part for part in name.split(".") if part not in _WRAPPED), None), tensor
 
 
 def undecayed(model: nn.Module | Iterable[tuple[str, Tensor]]) -> frozenset[str]:
     """Return the names that the model's own `no_weight_decay()` exempts, also where a wrapper hides that method."""
     if not isinstance(model, nn.Module):
         return frozenset()
-    exempt = (getattr(module, "no_weight_decay", None) for path, module in modules(model) if not path)
-    named: list[Iterable[str]] = [names() for names in exempt if callable(names)]
-    return frozenset(name for names in named for name in names)
+    exempt: set[str] = set()
+    for path, module in modules(model):
+        names = getattr(module, "no_weight_decay", None)
+        if not path and callable(names):
+            exempt.update(names())  # pyright: ignore[reportArgumentType]
+    return frozenset(exempt)

@@ -72,12 +72,12 @@ class Batch:
         return self.launchers[program]
 
     def point(self, launcher: Launcher, column: str, tensors: list[Tensor]) -> None:
-        """Set a column of the pointer table, if it changed. New tensors are looked at: a kernel believes its table."""
+        """Set a column of the pointer table, if it changed. A kernel believes its table, so whoever gives gradients has seen to their form."""
         addresses = list(map(_address, tensors))
         key = (id(launcher), column)
         if self.addresses.get(key) == addresses:
             return
-        for tensor, p in zip(tensors, self.parameters, strict=True):
+        for tensor, p in zip(tensors, self.parameters, strict=True) if column != "g" else ():
             if real(tensor.dtype) != launcher.dtypes[column] or tensor.shape != p.shape or tensor.stride() != p.stride():
                 raise ValueError(
                     f"a tensor of the state {column!r} is {_described(tensor)}, and the parameter is {_described(p)}: "
@@ -219,6 +219,7 @@ def together(runs: Sequence[Running], proceed: Callable[[Sums], bool] | None = N
         for run in runs:
             if k < len(run.program.stages):
                 run.stage(k)
+    _share(runs, max((len(run.program.stages) for run in runs), default=0))
     return [run.finish() for run in runs]
 
 

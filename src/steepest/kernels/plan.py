@@ -72,7 +72,7 @@ def plan(tape: Tape, outputs: Mapping[str, Symbol]) -> Program:
     written = tuple(
         (name, renamed[symbol.index])
         for name, symbol in outputs.items()
-        if tape.nodes[symbol.index] != ("input", symbol.shape, name)
+        if tape.nodes[symbol.index] != ("input", symbol.letters, name)
     )
     nodes, written = _reachable(nodes, written)
     fused = _fused(nodes)

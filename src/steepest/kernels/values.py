@@ -18,16 +18,19 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "or": operator.or_, "sqrt": formula.sqrt, "exp": formula.exp, "log": formula.log, "sign": formula.sign,
     "maximum": formula.maximum, "minimum": formula.minimum, "where": formula.where, "matmul": operator.matmul,
     "transpose": formula.transpose, "row_mean": formula.row_mean, "column_mean": formula.column_mean,
-    "orthogonalize": matrix.orthogonalize, "qr": formula.qr, "eigenbasis": formula.eigenbasis,
+    "sort_columns": formula.sort_columns,
+}  # fmt: skip
+_ON_STACKS: dict[str, Callable[..., Any]] = {
+    "orthogonalize": matrix.orthogonalize, "qr": matrix.qr, "eigenbasis": matrix.eigenbasis,
 }  # fmt: skip
 
 
 class Values:
     """The values of one program, each computed when first asked for.
 
-    inputs: tensors by name, "size" (number of elements), "epsilon" and "dtype". Batched, they hold many tensors at once: elements and
-    matrices are stacks (count, m, n), scalars are (count,) in double. Else there is one tensor, and scalars are numbers or
-    0-d tensors. With NumPy arrays this is the formula itself.
+    inputs: tensors by name, "size" (number of elements), "epsilon" and "dtype". Batched, they hold many tensors at once:
+    elements and matrices are stacks (count, m, n), scalars are (count,) in double. Else there is one tensor, and scalars
+    are numbers or 0-d tensors. With NumPy arrays this is the formula itself.
     """
 
     def __init__(self, program: Program, constants: Sequence[float], inputs: Mapping[str, Any], batched: bool) -> None:
@@ -63,6 +66,10 @@ class Values:
             return arguments[0] * 1.0
         if operation == "not":
             return ~arguments[0] if hasattr(arguments[0], "dtype") else not arguments[0]
+        if operation in _ON_STACKS:
+            if isinstance(arguments[0], torch.Tensor):
+                return _ON_STACKS[operation](*arguments, *static)
+            return getattr(formula, operation)(*arguments, *(part for settings in static for part in settings))
         result = _FUNCTIONS[operation](*arguments, *static)
         if operation == "where" and isinstance(result, NUMPY):
             return result.astype(self.inputs["dtype"])  # of two plain numbers NumPy makes float64

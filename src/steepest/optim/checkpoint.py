@@ -4,6 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
+from steepest.formula.symbol import ELEMENT, SHARED
+
 FORMAT = 1
 
 
@@ -38,7 +40,11 @@ def load(optimizer: Any, saved: dict[str, Any]) -> None:
         raise ValueError(f"this is not the state of an optimizer: expected a dict from state_dict(), got {type(saved).__name__}")
     _check_groups(optimizer, saved["param_groups"])
     parameters = {name: p for p, name in names(optimizer.param_groups).items()}
-    state = {parameters[name]: _checked(name, parameters[name], entry) for name, entry in saved["state"].items()}
+    shapes = _shapes(optimizer)
+    state = {
+        parameters[name]: _checked(name, parameters[name], entry, shapes[parameters[name]])
+        for name, entry in saved["state"].items()
+    }
     optimizer.state.clear()
     optimizer.state.update(state)
     for group, before in zip(optimizer.param_groups, saved["param_groups"], strict=True):
@@ -65,22 +71,32 @@ def _check_groups(optimizer: Any, saved: list[dict[str, Any]]) -> None:
             raise ValueError(f"group {place} was stepped by {before.get('rule')}, and is stepped by {group['rule']} here")
 
 
-def _checked(name: str, p: Tensor, entry: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of one parameter's state, on its device; a state shaped like a parameter must have its shape."""
+def _shapes(optimizer: Any) -> dict[Tensor, dict[str, tuple[int, ...]]]:
+    """Return the shape of each state of each parameter."""
+    found = {}
+    for group in optimizer.param_groups:
+        states, blocks = optimizer.rule_of(group).states, group["blocks"]
+        for p in group["params"]:
+            rows = (p.shape[0] if p.ndim else 1) // blocks
+            side = {"m": rows, "n": p.numel() // max(1, rows * blocks), "1": 1}
+            stacked = {n: (*((blocks,) if blocks > 1 else ()), *(side[s] for s in shape)) for n, shape in states.items()}
+            found[p] = {n: tuple(p.shape) if states[n] == ELEMENT else stacked[n] for n in states if states[n] != SHARED}
+            found[p] |= {"ema": tuple(p.shape), "compensation": tuple(p.shape), "step": ()}
+    return found
+
+
+def _checked(name: str, p: Tensor, entry: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Return a copy of one parameter's state, on its device, after comparing every shape."""
     result = {}
     for key, value in entry.items():
         if not isinstance(value, Tensor):
             raise ValueError(f"the saved state {key} of {name} is a {type(value).__name__}, and must be a tensor")
-        if key in _shaped(entry) and value.shape != p.shape:
-            raise ValueError(
-                f"the saved state {key} of {name} has shape {tuple(value.shape)}, and the parameter has {tuple(p.shape)}"
-            )
+        if key not in shapes:
+            raise ValueError(f"the saved state {key!r} of {name} is unknown here; known are {', '.join(shapes)}")
+        if tuple(value.shape) != shapes[key]:
+            raise ValueError(f"the saved state {key!r} of {name} has shape {tuple(value.shape)}, and here {shapes[key]}")
         result[key] = value.detach().clone().to(p.device if key != "step" else "cpu")
     return result
-
-
-def _shaped(entry: dict[str, Any]) -> set[str]:
-    return {key for key, value in entry.items() if key != "step" and value.ndim}
 
 
 def some(items: set[str]) -> str:

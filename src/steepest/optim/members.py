@@ -1,5 +1,6 @@
 """Which parameters are stepped together: same device, dtype, step count and, for matrix rules, shape."""
 
+from operator import is_
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +11,8 @@ from steepest.kernels.batch import Batch, Form
 from steepest.rule import Rule
 
 _SIDE = {"m": 0, "n": 1}
-_address, _contiguous, _dtype = Tensor.data_ptr, Tensor.is_contiguous, Tensor.dtype.__get__  # type: ignore[attr-defined]
+_address, _size, _contiguous = Tensor.data_ptr, Tensor.numel, Tensor.is_contiguous
+_dtype = Tensor.dtype.__get__  # type: ignore[attr-defined]
 
 
 class Kind(NamedTuple):
@@ -38,6 +40,8 @@ class Members:
         self.work = parameters if kind.dense else [_dense(p) for p in parameters]
         self.addresses = list(map(_address, parameters))
         self.batch = Batch(kind.form, self.work, {}, {})
+        self.sizes = [p.numel() for p in parameters]
+        self.tensors: dict[str, list[Tensor]] = {}  # the states as they were found, to notice when one is replaced
         for entry in self.entries:
             entry["step"] = self.step
 
@@ -52,25 +56,45 @@ class Members:
         A tensor that somebody replaced in `optimizer.state` is taken up.
         """
         for name, shape in states.items():
+            before = self.tensors.get(name, [])
+            try:
+                now = [entry[name] for entry in self.entries]
+                if len(before) == len(now) and all(map(is_, before, now)):
+                    continue
+            except KeyError:
+                pass
             if shape == ELEMENT:
-                try:
-                    self.batch.states[name] = [entry[name] for entry in self.entries]
-                except KeyError:
-                    self._allocate(name, state_dtype)
-            elif name not in self.batch.stacked:
+                self._fit(name, state_dtype)
+            else:
                 self._stack(name, shape)
+            self.tensors[name] = [entry[name] for entry in self.entries]
 
-    def _allocate(self, name: str, state_dtype: torch.dtype | None) -> None:
+    def _fit(self, name: str, state_dtype: torch.dtype | None) -> None:
+        """Allocate the states that are missing; bring those that are there into the memory order of the parameter."""
+        dtype = self._dtype(name, state_dtype)
+        for entry, work in zip(self.entries, self.work, strict=True):
+            state = entry.get(name)
+            if state is None:
+                entry[name] = torch.zeros_like(work, dtype=dtype, requires_grad=False)
+                if name == "ema" and self.steps:  # asked for in the middle of a run, the mean begins here
+                    entry[name].copy_(work)
+            elif state.shape != work.shape:
+                raise ValueError(
+                    f"the state {name} of a parameter of shape {tuple(work.shape)} has shape {tuple(state.shape)}: "
+                    f"after changing the shape of a parameter, make a new optimizer"
+                )
+            elif state.stride() != work.stride():
+                entry[name] = torch.empty_like(work, dtype=state.dtype, requires_grad=False).copy_(state)
+        self.batch.states[name] = [entry[name] for entry in self.entries]
+
+    def _dtype(self, name: str, state_dtype: torch.dtype | None) -> torch.dtype:
         form = self.kind.form
         dtype = (None if name == "ema" else state_dtype) or form.computed_in
         if name == "compensation":  # what rounding lost is as small to the parameter as the parameter's last bit to it
             dtype = form.dtype
         if form.dtype.is_complex:
             dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
-        for entry, work in zip(self.entries, self.work, strict=True):
-            if name not in entry:
-                entry[name] = torch.zeros_like(work, dtype=dtype, requires_grad=False)
-        self.batch.states[name] = [entry[name] for entry in self.entries]
+        return dtype
 
     def _stack(self, name: str, shape: str) -> None:
         """Put the scalar or matrix-shaped states of all members into one tensor; each member keeps a view of its part."""
@@ -93,13 +117,21 @@ class Members:
         if list(map(_address, self.parameters)) != self.addresses:
             return None
         gradients = [p.grad for p in self.parameters]
-        if self.kind.plain and _all_plain(gradients, self.kind.form.dtype):
+        if self.kind.plain and self._plain(gradients):
             return gradients  # type: ignore[return-value]
         if any(gradient is None for gradient in gradients):
             return None
         if not self.kind.dense:
             self.work[:] = [_dense(p) for p in self.parameters]
         return [_like(g, work) for g, work in zip(gradients, self.work, strict=True)]  # type: ignore[arg-type]
+
+    def _plain(self, gradients: list[Tensor | None]) -> bool:
+        """Whether all gradients are there, contiguous and of the parameters' dtype and size."""
+        try:
+            same = all(map(_contiguous, gradients)) and set(map(_dtype, gradients)) <= {self.kind.form.dtype}
+            return same and list(map(_size, gradients)) == self.sizes
+        except (TypeError, RuntimeError):  # a missing one; a sparse one
+            return False
 
     def write_back(self) -> None:
         """Copy the result of a step to parameters whose memory has gaps."""
@@ -114,18 +146,11 @@ def kind_of(p: Tensor, rule: Rule, entry: dict[str, Any], blocks: int, kernel: b
     if rule.matrix or blocks > 1:
         rows = (p.shape[0] if p.ndim else 1) // blocks
         matrix = (rows, p.numel() // max(1, rows * blocks))
-    plain = p.is_contiguous() and not p.is_complex()
-    dense = p.is_contiguous() or (matrix is None and _without_gaps(p))
+    lazy = p.is_conj() or p.is_neg()  # memory holds something else than the value
+    plain = p.is_contiguous() and not p.is_complex() and not lazy
+    dense = not lazy and (p.is_contiguous() or (matrix is None and _without_gaps(p)))
     states = tuple(sorted((name, value.dtype) for name, value in entry.items() if name != "step"))
     return Kind(Form(str(p.device), p.dtype, matrix, blocks), int(entry.get("step", 0)), dense, plain, kernel, states)
-
-
-def _all_plain(gradients: list[Tensor | None], dtype: torch.dtype) -> bool:
-    """Whether all gradients are there, contiguous and of this dtype."""
-    try:
-        return all(map(_contiguous, gradients)) and set(map(_dtype, gradients)) <= {dtype}
-    except (TypeError, RuntimeError):  # a missing one; a sparse one
-        return False
 
 
 def _without_gaps(p: Tensor) -> bool:
@@ -140,13 +165,14 @@ def _without_gaps(p: Tensor) -> bool:
 
 
 def _dense(p: Tensor) -> Tensor:
-    return p.detach().contiguous()
+    return p.detach().resolve_conj().resolve_neg().contiguous()
 
 
 def _like(gradient: Tensor, p: Tensor) -> Tensor:
     """Return the gradient in the memory order and dtype of the parameter: itself, in all usual cases."""
     if gradient.is_sparse:
         gradient = gradient.to_dense()
-    if gradient.dtype == p.dtype and gradient.stride() == p.stride() and not gradient.is_conj():
+    same = gradient.dtype == p.dtype and gradient.stride() == p.stride() and gradient.shape == p.shape
+    if same and not gradient.is_conj() and not gradient.is_neg():
         return gradient
     return torch.empty_like(p, requires_grad=False).copy_(gradient.detach())

@@ -21,6 +21,7 @@ from steepest.optim.settings import (
     PATHS,
     WHOLE,
     check_names,
+    check_given,
     check_params,
     check_values,
     check_whole,
@@ -62,7 +63,7 @@ class Optimizer(torch.optim.Optimizer):
         self._members: dict[int, tuple[list[Members], list[Tensor]]] = {}
         self._shared: dict[str, float] = {}  # states that a rule has once for all parameters, as "rule.state"
         self._averaged = False
-        super().__init__(check_params(params), {**front(self.rule), **OPTIONS, **options})
+        super().__init__(check_given(params), {**front(self.rule), **OPTIONS, **options})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with options of their own. Keys: "params", "rule", and any option of that rule."""
@@ -70,15 +71,18 @@ class Optimizer(torch.optim.Optimizer):
         known = {**front(rule), **OPTIONS}
         check_names([key for key in param_group if key not in GROUP], [*known, *PATHS], f"a group of {rule.name}")
         chosen = {name: self.defaults[name] for name in known if rule is self.rule or name in ("lr", *OPTIONS)}
-        super().add_param_group({**known, **chosen, **param_group, "rule": rule.name})
-        group = self.param_groups[-1]
-        for name in [name for name in group if name not in known and name not in GROUP]:
-            del group[name]  # torch fills in all defaults, also those of the other groups' rule
-        self._rules[rule.name] = rule
+        group = {**known, **chosen, **param_group, "rule": rule.name}
         if callable(group["lr"]):
             group["schedule"], group["lr"] = group["lr"], 0.0  # group["lr"] is always the number in force
             self._set_rate(group)
         check_values(rule, group)
+        for t in (1, 2):  # a rule that cannot be traced, or refuses its hyper-parameters, says so here
+            trace(rule, Edits(), (2, 2) if rule.matrix else None, t, hyper(rule, group))
+        group["params"] = check_params(group["params"], group["rounding"], group["blocks"])
+        super().add_param_group(group)
+        for name in [name for name in group if name not in known and name not in GROUP]:
+            del group[name]  # torch fills in all defaults, also those of the other groups' rule
+        self._rules[rule.name] = rule
 
     def bind(self, steps: int) -> None:
         """Tell schedules that do not know it yet how many steps the run has."""
@@ -118,7 +122,7 @@ class Optimizer(torch.optim.Optimizer):
         """Make ready one step of each batch of a group."""
         if hasattr(group.get("schedule"), "over"):
             raise ValueError(f"lr={group['schedule']!r} does not know the length of the run: write lr=schedule.over(steps)")
-        rule = self._rules[group["rule"]]
+        rule = self.rule_of(group)
         values = hyper(rule, group)
         clip = self.clip if self.clip is not None else math.inf if self.skip_nonfinite else None
         for members, gradients in self._present(group, rule):
@@ -191,6 +195,10 @@ class Optimizer(torch.optim.Optimizer):
             measured.into(self.stats)
         torch.autograd.graph.increment_version([p for members in batches for p in members.parameters])
 
+    def rule_of(self, group: dict[str, Any]) -> Rule:
+        """Return the rule that steps a group."""
+        return self._rules[group["rule"]]
+
     def names(self) -> dict[Tensor, str]:
         """Return the name under which each parameter's state is saved: its own, or its place if it was given without."""
         return checkpoint.names(self.param_groups)
@@ -201,29 +209,31 @@ class Optimizer(torch.optim.Optimizer):
 
         Without ema, and for rules without an average, the weights are left as they are.
         """
-        before = {}
-        for group in self.param_groups:
-            for p in group["params"]:
-                average = self._average(self._rules[group["rule"]], group, p)
-                if average is not None:
-                    before[p] = p.detach().clone()
-                    p.data.copy_(average)
-        self._averaged = bool(before)
+        if self._averaged:
+            raise RuntimeError("`with averaged()` inside `with averaged()`: the weights are the average already")
+        pairs = [(p, self._average(group, p)) for group in self.param_groups for p in group["params"]]
+        swapped = [(p, average, p.detach().clone()) for p, average in pairs if average is not None]
+        self._averaged = bool(swapped)
         try:
+            with torch.no_grad():
+                for p, average, _ in swapped:
+                    p.copy_(average)
             yield
         finally:
             self._averaged = False
-            for p, value in before.items():
-                p.data.copy_(value)
+            with torch.no_grad():
+                for p, _, value in swapped:
+                    p.copy_(value)
 
-    def _average(self, rule: Rule, group: dict[str, Any], p: Tensor) -> Tensor | None:
-        state = self.state.get(p, {})
+    def _average(self, group: dict[str, Any], p: Tensor) -> Tensor | None:
+        rule, state = self.rule_of(group), self.state.get(p, {})
         if self.ema is not None and "ema" in state:
             return state["ema"]
         if rule.average is None or not state:
             return None
         states = [state.get(name, self._shared.get(f"{rule.name}.{name}", 0.0)) for name in rule.states]
-        return rule.average(p.detach().double(), *states, **hyper(rule, group))
+        point = p.detach().to(torch.complex128 if p.is_complex() else torch.float64)
+        return rule.average(point, *states, **hyper(rule, group))
 
     def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
         """Return everything a run of this optimizer consists of, keyed by parameter name; plain data and tensors only."""

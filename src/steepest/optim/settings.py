@@ -26,6 +26,10 @@ GROUP = ("params", "param_names", "rule", "schedule", "name", "initial_lr")
 """Keys of a group that are not hyper-parameters: torch's and ours."""
 
 ROUNDINGS = ("nearest", "stochastic", "kahan")
+_SYNONYMS = {
+    "learning_rate": "lr", "wd": "weight_decay", "epsilon": "eps", "beta": "betas", "beta1": "betas", "b1": "betas",
+    "momentum": "betas", "max_grad_norm": "clip", "grad_clip": "clip", "clip_norm": "clip", "ema_decay": "ema",
+}  # fmt: skip
 _NOT_NEGATIVE = ("lr", "eps", "weight_decay", "momentum")
 _BETA = re.compile(r"beta\d")
 
@@ -67,8 +71,9 @@ def check_names(given: Iterable[str], known: Iterable[str], owner: str) -> None:
     known = list(known)
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            advice = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
+            near = [_SYNONYMS.get(name, "")] if _SYNONYMS.get(name) in known else []
+            near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            advice = f"did you mean {near[0]}?" if near else f"it takes {', '.join(k for k in known if k not in PATHS)}"
             raise TypeError(f"{owner} has no argument {name!r}: {advice}")
 
 
@@ -76,6 +81,8 @@ def check_values(rule: Rule, group: dict[str, Any]) -> None:
     """Raise TypeError or ValueError for a value that the rule cannot work with."""
     for name, default in (front(rule) | OPTIONS).items():
         _check(name, group[name], default)
+    if type(group["blocks"]) is not int or group["blocks"] < 1:
+        raise ValueError(f"blocks={group['blocks']!r} must be a whole number from 1")
     if group["rounding"] not in ROUNDINGS:
         raise ValueError(f'rounding={group["rounding"]!r} is not known: write one of {", ".join(map(repr, ROUNDINGS))}')
     if group["state_dtype"] is not None and not getattr(group["state_dtype"], "is_floating_point", False):
@@ -136,7 +143,23 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def check_params(params: Any) -> list[Any]:
+def check_params(params: Any, rounding: str, blocks: int) -> list[Any]:
+    """Return the parameters of one group as a list; raise if one is there twice or cannot be stepped as asked."""
+    params = [params] if isinstance(params, torch.Tensor) else list(params)
+    tensors = [p[1] if isinstance(p, tuple) else p for p in params]
+    if len({id(p) for p in tensors}) < len(tensors):
+        raise ValueError("a parameter is given twice in one group, and would be stepped twice: give each once")
+    for p in tensors:
+        if rounding == "stochastic" and getattr(p, "dtype", None) == torch.float16:
+            raise ValueError("rounding='stochastic' is for bfloat16 parameters, and one is float16: write 'kahan'")
+        if isinstance(p, torch.nn.parameter.UninitializedParameter):
+            raise ValueError("a parameter has no shape yet (a lazy module): run the model on one batch first")
+        if blocks != 1 and isinstance(p, torch.Tensor) and (p.ndim < 1 or p.shape[0] % blocks):
+            raise ValueError(f"blocks={blocks} does not divide the rows of a parameter of shape {tuple(p.shape)}")
+    return params
+
+
+def check_given(params: Any) -> list[Any]:
     """Return the parameters or groups as a list; raise if there are none."""
     if isinstance(params, torch.Tensor) or not isinstance(params, Iterable):
         raise TypeError(f"params must be parameters, such as model.parameters(), and got {type(params).__name__}")

@@ -58,7 +58,9 @@ def must_act(subject: Subject, plan: Course, name: str) -> None:
     valid, raised = False, ""
     for setting in settings(subject, name):
         usual = outcome(subject, plan, setting)
-        for value in alternatives(subject, name) if isinstance(usual, dict) else ():
+        if not isinstance(usual, dict):
+            continue
+        for value in alternatives(subject, name):
             changed = outcome(subject, plan, replace(setting, options={**setting.options, name: value}))
             if not isinstance(changed, dict):
                 raised = raised or (changed and f"; {name}={value!r}: {changed}")
