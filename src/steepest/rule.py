@@ -1,10 +1,9 @@
 """@rule: an update rule is one function, and its signature is the declaration of all there is to know about it."""
 
 import inspect
-import math
 import re
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +29,7 @@ class Rule:
     matrix: the rule looks at p as a matrix of known sides, and is traced once for each shape.
     average: for rules whose gradient is not taken where the model should be evaluated: the point to evaluate at, as
         a function of (p, *state) and hyper-parameters.
+    breaks: laws of `steepest.testing` that the rule breaks by what it is -> why.
     """
 
     formula: Callable[..., Any]
@@ -38,6 +38,7 @@ class Rule:
     worked: tuple[Sequence[float], Sequence[float]] | None = None
     matrix: bool = False
     average: Callable[..., Any] | None = None
+    breaks: Mapping[str, str] = field(default_factory=dict)
     states: dict[str, str] = field(init=False)
     options: dict[str, Any] = field(init=False)
     counts_steps: bool = field(init=False)
@@ -47,6 +48,10 @@ class Rule:
         object.__setattr__(self, "states", states)
         object.__setattr__(self, "options", options)
         object.__setattr__(self, "counts_steps", counts_steps)
+        object.__setattr__(self, "__module__", self.formula.__module__)
+
+    def __reduce__(self) -> str:
+        return self.formula.__qualname__  # a rule is code: pickled by name, and its own copy
 
     @property
     def name(self) -> str:
@@ -69,12 +74,18 @@ class Rule:
             result = self.formula(p, g, *state, **hyper)
         except FormulaError as error:
             raise FormulaError(f"rule {self.name}{self._line(error)}: {error}") from error
+        if isinstance(result, list):
+            raise FormulaError(f"rule {self.name} returned a list, and must return {self._returns()}")
         result = result if isinstance(result, tuple) else (result,)
-        if len(result) != 1 + len(self.states) or any(value is None for value in result):
-            expected = ", ".join(("p", *self.states))
-            got = "None" if None in [r if r is None else 0 for r in result] else f"{len(result)} values"
-            raise FormulaError(f"rule {self.name} returned {got}, and must return ({expected})")
+        if any(value is None for value in result):
+            raise FormulaError(f"rule {self.name} returned None, and must return {self._returns()}")
+        if len(result) != 1 + len(self.states):
+            count = f"{len(result)} value{'s' * (len(result) != 1)}"
+            raise FormulaError(f"rule {self.name} returned {count}, and must return {self._returns()}")
         return result
+
+    def _returns(self) -> str:
+        return f"({', '.join(('p', *self.states))})" if self.states else "p"
 
     def zeros(self, p: np.ndarray) -> tuple[Any, ...]:
         """Return the state before the first step, for a parameter given as an array."""
@@ -97,7 +108,7 @@ class Rule:
             yield p
 
     def trace(self, tape: Tape, *, t: int, **hyper: Any) -> tuple[Symbol, ...]:
-        """Write this step down on a tape, with inputs p, g and the states by name; return the symbols of the results."""
+        """Write this step down on a tape, with inputs p, g and the states by name; return symbols of the results."""
         inputs = [tape.input("p"), tape.input("g"), *(tape.input(name, shape) for name, shape in self.states.items())]
         return self.trace_with(tape, *inputs, t=t, **hyper)
 
@@ -108,7 +119,10 @@ class Rule:
         return tuple(self._fitted(tape, *pair) for pair in zip(results, shapes, ("p", *self.states), strict=True))
 
     def _fitted(self, tape: Tape, value: Any, shape: str, name: str) -> Symbol:
-        symbol = number(lift(tape, value))
+        try:
+            symbol = number(lift(tape, value))
+        except FormulaError as error:
+            raise FormulaError(f"rule {self.name} returned for {name} no element: {error}") from None
         if symbol.letters == shape or (shape in WEAK and symbol.letters in WEAK):
             return symbol
         if shape == ELEMENT and symbol.letters in WEAK:
@@ -118,7 +132,9 @@ class Rule:
     def _line(self, error: FormulaError) -> str:
         for frame in reversed(traceback.extract_tb(error.__traceback__)):
             if frame.name == self.formula.__name__ and frame.filename == self.formula.__code__.co_filename:
-                return f" ({frame.filename}:{frame.lineno}, `{frame.line}`)" if frame.line else f" (line {frame.lineno})"
+                if not frame.line:  # typed at a prompt, or made by exec
+                    return f" (line {frame.lineno})"
+                return f" ({frame.filename}:{frame.lineno}, `{frame.line}`)"
         return ""
 
 
@@ -130,6 +146,7 @@ def rule(
     worked: tuple[Sequence[float], Sequence[float]] | None = None,
     matrix: bool = False,
     average: Callable[..., Any] | None = None,
+    breaks: Mapping[str, str] | None = None,
 ) -> Any:
     """Declare a function (p, g, *state, *, t, lr, ...) -> (p, *state) as an update rule; see `Rule` for the fields.
 
@@ -141,7 +158,7 @@ def rule(
     """
 
     def declare(function: Callable[..., Any]) -> Rule:
-        return Rule(function, paper=paper, same_as=same_as, worked=worked, matrix=matrix, average=average)
+        return Rule(function, paper=paper, same_as=same_as, worked=worked, matrix=matrix, average=average, breaks=breaks or {})
 
     return declare if formula is None else declare(formula)
 
@@ -172,7 +189,8 @@ def _shape(rule_name: str, state: inspect.Parameter) -> str:
         return ELEMENT
     if state.annotation not in SHAPES:
         known = ", ".join(f'"{shape}"' for shape in SHAPES)
-        raise FormulaError(f'rule {rule_name}: the state {state.name} is annotated {state.annotation!r}; known: {known}')
+        given = f"{state.name} is annotated {state.annotation!r}"
+        raise FormulaError(f"rule {rule_name}: the state {given}; known: {known}")
     return SHAPES[state.annotation]
 
 

@@ -2,8 +2,7 @@
 
 import numpy as np
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from steepest.data import open_source
 from steepest.data.order import order
@@ -20,7 +19,7 @@ def every_sample_once(source, length, epoch):
     return sorted(seen) == list(range(length))
 
 
-@given(length=st.integers(1, 200), batch_size=st.integers(1, 50), seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 9))
+@given(st.integers(1, 200), st.integers(1, 50), st.integers(0, 2**63 - 1), st.integers(0, 9))
 def test_every_sample_comes_once_in_an_epoch(length, batch_size, seed, epoch):
     source = open_source(torch.arange(length), batch_size, seed)
     assert every_sample_once(source, length, epoch)

@@ -23,7 +23,8 @@ def lines(folder):
 
 
 def test_what_is_not_finite_is_null_and_named():
-    event = json.loads(encode({"loss": math.nan, "norm": -math.inf, "deep": {"x": [1.0, math.inf]}}), parse_constant=pytest.fail)
+    line = encode({"loss": math.nan, "norm": -math.inf, "deep": {"x": [1.0, math.inf]}})
+    event = json.loads(line, parse_constant=pytest.fail)
     assert event == {
         "loss": None, "norm": None, "deep": {"x": [1.0, None]},
         "nonfinite": {"loss": "nan", "norm": "-inf", "deep.x.1": "inf"},
@@ -71,7 +72,7 @@ def test_a_journal_keeps_about_a_thousand_rows_and_every_skipped_step(tmp_path):
         journal.evaluation({"step": steps, "val/loss": 0.5})
         journal.end("finished")
     indices = [row["step"] for row in journal.history]
-    assert indices == sorted({*range(0, steps, 10), 7, 8, steps - 1}) + [steps]
+    assert indices == [*sorted({*range(0, steps, 10), 7, 8, steps - 1}), steps]
     assert [row["step"] for row in journal.history if "skipped" in row] == [7, 8]
     assert journal.history[0]["train/part"] == 0.5
     events = lines(tmp_path)

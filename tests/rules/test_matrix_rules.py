@@ -69,12 +69,12 @@ def test_adafactor_remembers_rows_and_columns_only():
     tape = Tape((6, 4))
     p, v, r, c = RULES["adafactor"].trace(tape, t=1)
     assert tape.nodes[v.index] == ("input", "mn", "v")  # handed back as it came, so never stored
-    assert (p.shape, r.shape, c.shape) == ("mn", "m1", "1n")
+    assert (p.letters, r.letters, c.letters) == ("mn", "m1", "1n")
     tape = Tape((6, 1))
     p, v, r, c = RULES["adafactor"].trace(tape, t=1)
     assert tape.nodes[r.index] == ("input", "m1", "r")
     assert tape.nodes[c.index] == ("input", "1n", "c")
-    assert (p.shape, v.shape) == ("mn", "mn")
+    assert (p.letters, v.letters) == ("mn", "mn")
 
 
 # Muon
@@ -370,7 +370,7 @@ def test_the_graph_has_the_shapes_of_the_arrays(rows, columns):
     for rule_ in MATRIX_RULES.values():
         for t in (1, 2, 11):
             results = rule_.trace(Tape((rows, columns)), t=t)
-            assert [result.shape for result in results] == ["mn", *rule_.states.values()]
+            assert [result.letters for result in results] == ["mn", *rule_.states.values()]
             assert all(isinstance(result, Symbol) for result in results)
 
 

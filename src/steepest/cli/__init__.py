@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> None:
     from steepest.cli.commands import app
 
     try:
-        app([each for each in arguments if each != DEBUG])
+        app([each for each in arguments if each != DEBUG], prog_name="steepest")
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

@@ -1,5 +1,6 @@
 """The commands, each a thin function over the package; what they need is imported when they run."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +43,40 @@ def fit(
 
     if fit_task(task, steps=steps, epochs=epochs, out=out, seed=seed, device=device).status == "interrupted":
         raise typer.Exit(130)
+
+
+@app.command()
+def rules(name: Annotated[str | None, typer.Argument(help="A rule; not given: all of them.")] = None) -> None:
+    """List the update rules, or show one as its paper writes it."""
+    from steepest.cli.rule_pages import show_rules
+
+    show_rules(name)
+
+
+@app.command()
+def check(
+    optimizer: Annotated[str, typer.Argument(help="MODULE:CLASS, as torch.optim:AdamW; any optimizer, ours or not.")],
+    options: Annotated[list[str] | None, typer.Argument(help="Its options, as lr=0.1 fused=True.")] = None,
+) -> None:
+    """Try an optimizer against the laws that every optimizer must keep; exit 1 if it breaks one."""
+    from rich.console import Console
+
+    from steepest import testing
+
+    sys.path.insert(0, "")  # a module in the working directory is found, as with python -m
+    verdicts = testing.report(optimizer, **testing.parse_options(options or []))
+    console = Console(highlight=False)
+    console.print(verdicts if console.is_terminal else str(verdicts), markup=False, soft_wrap=not console.is_terminal)
+    if not verdicts.good:
+        raise typer.Exit(1)
+
+
+@bench.command("step")
+def bench_step() -> None:
+    """Measure an update by every rule beside torch and other libraries."""
+    from steepest.cli.step_cost import report
+
+    report()
 
 
 @bench.command("loop")

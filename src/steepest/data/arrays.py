@@ -19,7 +19,7 @@ class Arrays:
     def __init__(self, data: Any, batch_size: int, seed: int | None) -> None:
         parts = _parts(data)
         self.samples = _samples(parts, data)
-        self.batches = -(-self.samples // batch_size)
+        self.batches: int | None = -(-self.samples // batch_size)
         self._data, self._batch_size, self._seed = data, batch_size, seed
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Any]:

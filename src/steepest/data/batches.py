@@ -10,9 +10,10 @@ class Batches:
 
     def __init__(self, iterable: Iterable[Any]) -> None:
         self.once = isinstance(iterable, Iterator)
-        self.batches = _length(iterable)
+        self.batches: int | None = _length(iterable)
         if self.batches == 0:
-            raise ValueError(f"The data, of type {type(iterable).__name__}, holds no batches; training needs one or more.")
+            kind = type(iterable).__name__
+            raise ValueError(f"The data, of type {kind}, holds no batches; training needs one or more.")
         self._iterable, self._begun = iterable, False
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Any]:

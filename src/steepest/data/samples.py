@@ -20,7 +20,7 @@ class Samples:
         self.samples = len(dataset)
         if self.samples == 0:
             raise ValueError(f"The dataset {type(dataset).__name__} is empty; training needs one sample or more.")
-        self.batches = -(-self.samples // batch_size)
+        self.batches: int | None = -(-self.samples // batch_size)
         self._dataset, self._batch_size, self._seed = dataset, batch_size, seed
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Any]:

@@ -10,7 +10,7 @@ Shapes are written in two letters, as a parameter seen as an m x n matrix: "mn" 
 "" one value for the tensor, "*" one value for all tensors of the optimizer.
 """
 
-from steepest.formula import foreign as _foreign
+from steepest.formula import foreign as _foreign  # noqa: F401  fills the table of NumPy's and torch's functions
 from steepest.formula.functions import (
     dot,
     everywhere,
@@ -44,7 +44,7 @@ from steepest.formula.matrix import (
 from steepest.formula.symbol import FormulaError, Symbol, Tape
 
 __all__ = [
-    "FormulaError", "Symbol", "Tape", "column_mean", "dot", "eigenbasis", "epsilon", "everywhere", "exp", "is_matrix", "largest",
-    "log", "maximum", "mean", "minimum", "norm", "orthogonalize", "qr", "rms", "row_mean", "sides", "sign", "size",
-    "sort_columns", "sqrt", "square_total", "total", "transpose", "where",
+    "FormulaError", "Symbol", "Tape", "column_mean", "dot", "eigenbasis", "epsilon", "everywhere", "exp", "is_matrix",
+    "largest", "log", "maximum", "mean", "minimum", "norm", "orthogonalize", "qr", "rms", "row_mean", "sides", "sign",
+    "size", "sort_columns", "sqrt", "square_total", "total", "transpose", "where",
 ]  # fmt: skip

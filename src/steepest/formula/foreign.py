@@ -9,7 +9,8 @@ from steepest.formula.functions import dot, exp, log, maximum, mean, minimum, no
 from steepest.formula.symbol import PLAIN, binary
 
 _OPERATORS = {
-    "add": ("add",), "sub": ("sub", "subtract"), "mul": ("mul", "multiply"), "div": ("div", "divide", "true_divide", "truediv"),
+    "add": ("add",), "sub": ("sub", "subtract"), "mul": ("mul", "multiply"),
+    "div": ("div", "divide", "true_divide", "truediv"),
     "lt": ("lt", "less"), "le": ("le", "less_equal"), "eq": ("eq", "equal"), "ne": ("ne", "not_equal"),
 }  # fmt: skip
 _REFLECTED = {
@@ -22,9 +23,7 @@ PLAIN.update({
     "minimum": minimum, "where": where, "square": lambda x: x * x, "negative": lambda x: -x, "neg": lambda x: -x,
     "sum": total, "mean": mean, "norm": norm, "dot": dot,
 })  # fmt: skip
-PLAIN.update({name: partial(binary, operation) for operation, names in _OPERATORS.items() for name in names})
-PLAIN.update({
-    name: lambda a, b, *, operation=operation: binary(operation, b, a)
-    for operation, names in _REFLECTED.items()
-    for name in names
-})
+for _operation, _names in _OPERATORS.items():
+    PLAIN.update(dict.fromkeys(_names, partial(binary, _operation)))
+for _operation, _names in _REFLECTED.items():
+    PLAIN.update(dict.fromkeys(_names, lambda a, b, *, operation=_operation: binary(operation, b, a)))

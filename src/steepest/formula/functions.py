@@ -170,5 +170,3 @@ def everywhere(x: Any, label: str = "") -> Any:
     if x.letters != SCALAR:
         raise FormulaError("everywhere adds one scalar from each tensor, such as total(g * g)")
     return x.tape.add("everywhere", SHARED, x.index, label)
-
-

@@ -1,6 +1,7 @@
 """Symbols that stand for a value of a formula, and the tape on which arithmetic with them is written down."""
 
 import numbers
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -10,7 +11,9 @@ ELEMENT, SCALAR, SHARED = "mn", "", "*"
 CONSTANT = "c"
 BOOLEAN = frozenset({"lt", "le", "eq", "ne", "and", "or", "not"})
 REDUCTIONS = frozenset({"total", "square_total", "dot", "largest"})
-MATRIX = frozenset({"matmul", "transpose", "row_mean", "column_mean", "orthogonalize", "qr", "eigenbasis", "sort_columns"})
+MATRIX = frozenset(
+    {"matmul", "transpose", "row_mean", "column_mean", "orthogonalize", "qr", "eigenbasis", "sort_columns"}
+)
 WEAK = {CONSTANT: 0, SHARED: 1, SCALAR: 2}
 PLAIN: dict[str, Any] = {}  # functions of NumPy and torch, by name, that mean the same here: filled by `foreign`
 _ALTERNATIVE = {
@@ -21,7 +24,7 @@ _ALTERNATIVE = {
     "power": "x * x or sqrt", "lerp": "b * x + (1 - b) * y", "mul": "*", "add": "+", "sub": "-", "div": "/",
     "multiply": "*", "subtract": "-", "divide": "/", "dot": "dot", "matmul": "a @ b", "numel": "size", "size": "size",
     "shape": "sides(p) in a @rule(matrix=True), or size(p)", "ndim": "is_matrix(p) in a @rule(matrix=True)",
-    "zeros_like": "0", "ones_like": "1", "clone": "x itself, for nothing is overwritten", "copy": "x itself, for nothing is overwritten",
+    "zeros_like": "0", "ones_like": "1", "clone": "x itself, for nothing is overwritten",
 }  # fmt: skip
 
 # NumPy adds truth values to a truth value and takes roots of them in float16, so neither is arithmetic.
@@ -162,7 +165,7 @@ class Symbol:
         return self.tape.add("matmul", self.letters[0] + other.letters[1], self.index, other.index)
 
     @property
-    def T(self) -> "Symbol":  # noqa: N802  the field's name
+    def T(self) -> "Symbol":  # the field's name
         """The transposed matrix."""
         if len(self.letters) != 2:
             raise FormulaError(".T needs a matrix, and this is one value for the whole tensor")
@@ -191,7 +194,7 @@ class Symbol:
     def __setitem__(self, key: object, value: object) -> None:
         self[key]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator["Symbol"]:
         raise FormulaError("a formula speaks of one element and cannot be iterated or unpacked")
 
     def __len__(self) -> int:
@@ -311,5 +314,3 @@ def unary(operation: str, x: Symbol) -> Symbol:
     if x.is_boolean:
         raise FormulaError(_OF_COMPARISONS)
     return x.tape.add(operation, x.letters, x.index)
-
-

@@ -19,6 +19,8 @@ def orthogonalize(stack: Tensor, settings: tuple[int, tuple[float, float, float]
     to 2 times slower than float32 ones.) Nothing waits for the device.
     Returns a new contiguous tensor of the dtype of the stack. stack: (..., m, n).
     """
+    if not isinstance(stack, Tensor):
+        return formula.orthogonalize(stack, *settings)
     out = torch.empty_like(stack, memory_format=torch.contiguous_format)
     if not stack.numel():
         return out

@@ -8,6 +8,7 @@ functions are worked out by `kernels.interpret`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from steepest.formula.symbol import CONSTANT, ELEMENT, MATRIX, REDUCTIONS, SCALAR, SHARED, Symbol, Tape
 
@@ -50,7 +51,7 @@ class Program:
         """Return the values that a value is computed from."""
         return arguments(self.nodes[index])
 
-    @property
+    @cached_property
     def states(self) -> dict[str, str]:
         """Name and shape of each tensor that is read or written, besides p and g."""
         written = {name: self.nodes[index][1] for name, index in self.outputs}

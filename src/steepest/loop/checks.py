@@ -93,9 +93,7 @@ def check_loss(loss: Any) -> None:
             "weights. Leave out .item(), float() or .numpy(), and do not forget the return."
         )
     if loss.numel() != 1:
-        raise ValueError(
-            f"The loss has shape {list(loss.shape)}; expected one number. Average it: return loss.mean()."
-        )
+        raise ValueError(f"The loss has shape {list(loss.shape)}; expected one number. Average it: return loss.mean().")
     if not loss.requires_grad:
         raise ValueError(
             "The loss does not require a gradient, so no weight can learn from it. Look for torch.no_grad, .detach(), "

@@ -124,8 +124,8 @@ class Run:
         if self.position.step == 0:
             return "The data gave no batches. An iterator can be read only once: was it used before?"
         return (
-            f"The data ended after {self.position.step} batches, but the run has {self.steps} steps. An iterator can be "
-            f"read only once: pass a list or a DataLoader, which can be read again, or steps={self.position.step}."
+            f"The data ended after {self.position.step} batches, but the run has {self.steps} steps. An iterator can "
+            f"be read only once: pass a list or a DataLoader, which can be read again, or steps={self.position.step}."
         )
 
     def _predict(self, batch: Any) -> tuple[torch.Tensor, dict[str, Any]]:

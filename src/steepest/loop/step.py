@@ -29,7 +29,7 @@ class Step:
     @property
     def loss(self) -> float:
         """The loss of the batch, at the weights before the update."""
-        if not isinstance(self._loss, float):
+        if isinstance(self._loss, torch.Tensor):
             self._loss = self._loss.item()
         return self._loss
 

@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
-from steepest.formula.symbol import ELEMENT, SHARED
+from steepest.formula.symbol import SHARED
+from steepest.optim.members import state_shape
 
 FORMAT = 1
 
@@ -77,10 +78,7 @@ def _shapes(optimizer: Any) -> dict[Tensor, dict[str, tuple[int, ...]]]:
     for group in optimizer.param_groups:
         states, blocks = optimizer.rule_of(group).states, group["blocks"]
         for p in group["params"]:
-            rows = (p.shape[0] if p.ndim else 1) // blocks
-            side = {"m": rows, "n": p.numel() // max(1, rows * blocks), "1": 1}
-            stacked = {n: (*((blocks,) if blocks > 1 else ()), *(side[s] for s in shape)) for n, shape in states.items()}
-            found[p] = {n: tuple(p.shape) if states[n] == ELEMENT else stacked[n] for n in states if states[n] != SHARED}
+            found[p] = {n: state_shape(shape, p, blocks) for n, shape in states.items() if shape != SHARED}
             found[p] |= {"ema": tuple(p.shape), "compensation": tuple(p.shape), "step": ()}
     return found
 

@@ -1,7 +1,7 @@
 """A rule and the options around it as one graph: clipping, guard, cautious mask, rounding, running mean, measurements."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from steepest.formula import Symbol, Tape, everywhere, maximum, mean, minimum, sqrt, square_total, total, where
 from steepest.formula.symbol import ELEMENT, SCALAR, SHARED
@@ -56,23 +56,22 @@ def trace(rule: Rule, edits: Edits, matrix: tuple[int, int] | None, t: int, hype
 
 
 class Traced:
-    """A tape with its results; the program made of it is looked up by what was written down."""
+    """A tape with its results; the program made of it is looked up by what was written down.
 
-    _programs: dict[tuple, Program] = {}  # noqa: RUF012  one for each graph in the process
+    stored: name and shape of the states that each parameter has for itself.
+    """
+
+    _programs: ClassVar[dict[tuple, tuple[Program, dict[str, str]]]] = {}  # one for each graph in the process
 
     def __init__(self, tape: Tape, outputs: dict[str, Symbol]) -> None:
         self.constants = tape.constants
         key = (tuple(tape.nodes), tuple((name, symbol.index) for name, symbol in outputs.items()), tape.matrix)
-        program = self._programs.get(key)
-        if program is None:
-            program = self._programs[key] = plan(tape, outputs)
-        self.program = program
-
-    @property
-    def stored(self) -> dict[str, str]:
-        """Name and shape of the states that each parameter has for itself."""
-        own = self.program.states.items()
-        return {name: shape for name, shape in own if shape != SHARED and name not in (*MEASURES, "seed")}
+        if key not in self._programs:
+            program = plan(tape, outputs)
+            others = (*MEASURES, "seed")
+            stored = {n: shape for n, shape in program.states.items() if shape != SHARED and n not in others}
+            self._programs[key] = (program, stored)
+        self.program, self.stored = self._programs[key]
 
 
 def _clipped(g: Symbol, bound: float) -> Symbol:

@@ -10,7 +10,6 @@ from steepest.formula.symbol import ELEMENT
 from steepest.kernels.batch import Batch, Form
 from steepest.rule import Rule
 
-_SIDE = {"m": 0, "n": 1}
 _address, _size, _contiguous = Tensor.data_ptr, Tensor.numel, Tensor.is_contiguous
 _dtype = Tensor.dtype.__get__  # type: ignore[attr-defined]
 
@@ -98,19 +97,17 @@ class Members:
 
     def _stack(self, name: str, shape: str) -> None:
         """Put the scalar or matrix-shaped states of all members into one tensor; each member keeps a view of its part."""
-        form = self.kind.form
-        sides = [1 if letter == "1" else (form.matrix or (1, 1))[_SIDE[letter]] for letter in shape]
-        each = (form.blocks, *sides) if form.blocks > 1 else tuple(sides)
+        form, first = self.kind.form, self.parameters[0]
+        each = state_shape(shape, first, form.blocks)
         dtype = form.computed_in if shape else torch.float64
-        device = self.parameters[0].device
         parts = [
-            entry[name].to(device, dtype) if name in entry else torch.zeros(each, dtype=dtype, device=device)
+            entry[name].to(first.device, dtype) if name in entry else torch.zeros(each, dtype=dtype, device=first.device)
             for entry in self.entries
         ]
         stack = torch.stack(parts)
         for entry, part in zip(self.entries, stack.unbind(0), strict=True):
             entry[name] = part
-        self.batch.stacked[name] = stack.view(-1, *sides)
+        self.batch.stacked[name] = stack.view(len(parts) * form.blocks, *each[form.blocks > 1 :])
 
     def gradients(self) -> list[Tensor] | None:
         """Return the gradients as kernels take them, or None if one is missing or a parameter is not what it was."""
@@ -140,12 +137,23 @@ class Members:
                 p.detach().copy_(work)
 
 
+def unit(p: Tensor, blocks: int) -> tuple[int, int]:
+    """Return (rows, columns) of what a rule sees as one matrix: a parameter, or one of its blocks of rows."""
+    rows = (p.shape[0] if p.ndim else 1) // blocks
+    return rows, p.numel() // max(1, rows * blocks)
+
+
+def state_shape(shape: str, p: Tensor, blocks: int) -> tuple[int, ...]:
+    """Return the shape of a state tensor that a rule declares as e.g. "m1" (rows)."""
+    if shape == ELEMENT:
+        return tuple(p.shape)
+    side = dict(zip("mn1", (*unit(p, blocks), 1), strict=True))
+    return (*((blocks,) if blocks > 1 else ()), *(side[letter] for letter in shape))
+
+
 def kind_of(p: Tensor, rule: Rule, entry: dict[str, Any], blocks: int, kernel: bool) -> Kind:
     """Describe a parameter for the rule that steps it. entry: its state so far."""
-    matrix = None
-    if rule.matrix or blocks > 1:
-        rows = (p.shape[0] if p.ndim else 1) // blocks
-        matrix = (rows, p.numel() // max(1, rows * blocks))
+    matrix = unit(p, blocks) if rule.matrix or blocks > 1 else None
     lazy = p.is_conj() or p.is_neg()  # memory holds something else than the value
     plain = p.is_contiguous() and not p.is_complex() and not lazy
     dense = not lazy and (p.is_contiguous() or (matrix is None and _without_gaps(p)))

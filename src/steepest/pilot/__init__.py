@@ -31,11 +31,12 @@ def choose(model: nn.Module) -> Choice:
         )
     assigned = groups(model)
     schedule = warmup(0.05) * linear()
-    plan = Plan((
-        Decision("rule", _rules(assigned), "hidden matrices learn fastest when all directions of a step are equal"),
-        Decision("rate", f"{RATE:g}", "steps have the size of AdamW's whatever the shape; one rate for all, not tuned"),
-        Decision("schedule", repr(schedule), "a short warm-up, then a line to zero, which every run can end with"),
-    ))
+    decisions = (
+        ("rule", _rules(assigned), "Muon steps equally far in all directions of a matrix; AdamW is for all others"),
+        ("rate", f"{RATE:g}", "steps are scaled so that one rate serves all shapes; fixed, not tuned to the model"),
+        ("schedule", repr(schedule), "a short warm-up, then in a line to zero at the end of the run"),
+    )
+    plan = Plan(tuple(Decision(*each) for each in decisions))
     return Choice(Muon(assigned, lr=RATE, skip_nonfinite=True), schedule, plan)
 
 

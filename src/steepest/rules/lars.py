@@ -22,6 +22,8 @@ def lars(p, g, b, *, lr=1.0, momentum=0.9, weight_decay=0, trust_coefficient=1e-
     """
     p_norm = norm(p)
     length = norm(g) + weight_decay * p_norm
-    trust = where(p_norm * length == 0, 1, trust_coefficient * p_norm / maximum(length, 1e-300))
-    b = momentum * b + trust * (g + weight_decay * p)
+    g = g + weight_decay * p
+    # The direction first: for a gradient near the least number, the ratio of the two lengths overflows.
+    trusted = trust_coefficient * p_norm * (g / maximum(length, 1e-300))
+    b = momentum * b + where(p_norm * length == 0, g, trusted)
     return p - lr * b, b

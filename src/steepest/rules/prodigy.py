@@ -9,6 +9,10 @@ from steepest.rule import rule
 @rule(
     paper="Mishchenko & Defazio 2023, arXiv:2306.06101, Algorithm 4",
     same_as="prodigyopt.Prodigy",
+    breaks=dict.fromkeys(
+        ("agrees-in-float64", "late-gradient-starts-fresh", "nan-stays-home", "groups-are-optimizers", "added-group-joins"),
+        "the estimate of the distance is one for all parameters",
+    ),
 )
 def prodigy(
     p, g, m, v, s, p0, d: "shared", d_max: "shared", numerator: "shared", *, t, lr=1.0, beta1=0.9, beta2=0.999,

@@ -4,7 +4,13 @@ from steepest.formula import maximum, minimum, sign, where
 from steepest.rule import rule
 
 
-@rule(paper="Riedmiller & Braun 1993, ICNN", same_as="torch.optim.Rprop")
+@rule(
+    paper="Riedmiller & Braun 1993, ICNN",
+    same_as="torch.optim.Rprop",
+    breaks=dict.fromkeys(
+        ("rate-zero-moves-nothing", "rate-change-takes-effect"), "lr is only the first step size; later ones are found"
+    ),
+)
 def rprop(p, g, prev, d, *, t, lr=1e-2, etas=(0.5, 1.2), step_sizes=(1e-6, 50)):
     """Move each weight by a step size of its own, which grows while its gradient keeps its sign and shrinks when not.
 

@@ -59,9 +59,10 @@ def run_demo(steps: int | None, seed: int) -> bool:
     seed_everything(seed)
     train, held_out = split(library_files())
     model = GPT()
+    weights = sum(parameter.numel() for parameter in model.parameters())
     console.print(
-        f"A GPT with {sum(each.numel() for each in model.parameters()):,} weights learns to write Python, byte by byte, "
-        f"from {len(train):,} bytes of the standard library; {len(held_out):,} bytes in other files are held out."
+        f"A GPT with {weights:,} weights learns to write Python, byte by byte, from {len(train):,} bytes of the standard "
+        f"library; {len(held_out):,} bytes in other files are held out."
     )
     show(console, "What it writes before it has learned anything", model.write(PROMPT, 200, seed))
     console.print("\nTraining; the loss is bits for each byte, and 8 when nothing is known.", style="bold")
@@ -77,7 +78,7 @@ def show(console: Console, title: str, text: bytes) -> None:
     console.print(text.decode("utf-8", "replace").translate(VISIBLE), markup=False)
 
 
-VISIBLE = {code: "\N{REPLACEMENT CHARACTER}" for code in range(32) if code not in b"\n\t"} | {127: "\N{REPLACEMENT CHARACTER}"}
+VISIBLE = dict.fromkeys({*range(32), 127} - {*b"\n\t"}, "\N{REPLACEMENT CHARACTER}")
 
 
 def compare(console: Console, model: GPT, read: bytes, held_out: bytes) -> None:
@@ -88,7 +89,7 @@ def compare(console: Console, model: GPT, read: bytes, held_out: bytes) -> None:
     rows = {
         f"the model, after {len(read):,} bytes of other files": bits_per_byte(model, sample),
         "xz -9": xz_bits_per_byte(sample),
-        f"xz -9, after as many bytes of other files": primed / len(sample),
+        "xz -9, after as many bytes of other files": primed / len(sample),
     }
     console.print(f"\nBits for each byte of {len(sample):,} bytes of held-out text:", style="bold")
     for name, value in rows.items():
