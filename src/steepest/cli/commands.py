@@ -72,11 +72,11 @@ def check(
 
 
 @bench.command("step")
-def bench_step() -> None:
+def bench_step(table: Annotated[str | None, typer.Argument(help="One table; not given: all.")] = None) -> None:
     """Measure an update by every rule beside torch and other libraries."""
     from steepest.cli.step_cost import report
 
-    report()
+    report(table)
 
 
 @bench.command("loop")

@@ -48,13 +48,13 @@ class Batch:
     """Parameters with their gradients and states, addressed by kernels.
 
     states: name -> one tensor for each parameter (those shaped like it). stacked: name -> all units in one tensor, for
-    scalars (units,) and matrix-shaped states (units, m, 1 | 1, n | m, m | n, n).
+    scalars (units,) and matrix-shaped states (units, m, 1 | 1, n | m, m | n, n). fixed: the parameters stay in one place.
     """
 
-    def __init__(
-        self, form: Form, parameters: list[Tensor], states: dict[str, list[Tensor]], stacked: dict[str, Tensor]
-    ) -> None:
-        self.form, self.parameters, self.states, self.stacked = form, parameters, states, stacked
+    def __init__(self, form: Form, parameters: list[Tensor], fixed: bool) -> None:
+        self.form, self.parameters, self.fixed = form, parameters, fixed
+        self.states: dict[str, list[Tensor]] = {}
+        self.stacked: dict[str, Tensor] = {}
         parts = 2 if form.dtype.is_complex else 1  # a complex number is a pair of reals, as in torch
         sizes = np.array([p.numel() * parts // form.blocks for p in parameters], np.int64)
         self.rows = Rows(np.repeat(sizes, form.blocks))
@@ -72,9 +72,15 @@ class Batch:
         return self.launchers[program]
 
     def point(self, launcher: Launcher, column: str, tensors: list[Tensor]) -> None:
-        """Set a column of the pointer table, if it changed. A kernel believes its table, so whoever gives gradients has seen to their form."""
-        addresses = list(map(_address, tensors))
+        """Set a column of the pointer table, if it changed.
+
+        A kernel believes its table. States are looked at here; gradients, and the place of parameters that stay where
+        they are, by whoever brings them.
+        """
         key = (id(launcher), column)
+        if column == "p" and self.fixed and key in self.addresses:
+            return
+        addresses = list(map(_address, tensors))
         if self.addresses.get(key) == addresses:
             return
         for tensor, p in zip(tensors, self.parameters, strict=True) if column != "g" else ():

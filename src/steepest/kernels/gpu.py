@@ -114,11 +114,11 @@ class GpuLauncher:
             self.known = list(constants)
             self.constants = upload(np.array(constants, np.float64), self.device)
 
-    def run(self, stage: int, values: Sequence[Any]) -> Tensor | None:
+    def run(self, stage: int, values: Sequence[Any]) -> Tensor:
         """Launch one stage. values: what `scalars` names. Returns its sums, (units, reductions), once it gets there."""
         kernels = self.stages[stage]
-        if kernels is None or not self.units:
-            return None
+        if kernels is None:
+            return self.constants.new_empty((self.units, 0))
         if self.pointers is None:
             self.pointers = upload(self.addresses, self.device)
         with torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext():
@@ -144,44 +144,55 @@ class _Kernels:
         self.scalars = torch.zeros((launcher.units, max(1, count)), **real_number)
         self.sums = torch.zeros((launcher.rows, max(1, self.reductions)), **real_number)
 
-    def launch(self, launcher: GpuLauncher, values: Sequence[Any]) -> Tensor | None:
+    def launch(self, launcher: GpuLauncher, values: Sequence[Any]) -> Tensor:
         keep_binaries()
-        for column, value in zip(self.scalars.unbind(1), values, strict=False):
-            column.copy_(value) if isinstance(value, Tensor) else column.fill_(value)
-        self.stage[(launcher.rows,)](
-            launcher.tensor, launcher.start, launcher.pointers, launcher.sizes, launcher.constants, self.scalars, self.sums,
-            **OPTIONS,
-        )  # fmt: skip
-        if self.totals is None:
-            return None
-        result = torch.empty((launcher.units, self.reductions), dtype=torch.float64, device=launcher.device)
-        self.totals[(launcher.units,)](self.sums, launcher.first, result, **OPTIONS)
+        for place, value in enumerate(values):
+            if isinstance(value, Tensor):
+                self.scalars[:, place].copy_(value)
+            else:
+                self.scalars[:, place].fill_(value)
+        tables = (launcher.tensor, launcher.start, launcher.pointers, launcher.sizes)
+        self.stage[(launcher.rows,)](*tables, launcher.constants, self.scalars, self.sums, **OPTIONS)
+        result = self.sums.new_empty((launcher.units, self.reductions))
+        if self.totals is not None:
+            self.totals[(launcher.units,)](self.sums, launcher.first, result, **OPTIONS)
         return result
+
+
+def launcher(batch: Batch, program: Program) -> GpuLauncher:
+    """Return the kernels of a program for the tensors of a batch, made when first asked for."""
+    launchers: dict[Program, Any] = batch.launchers
+    if program not in launchers:
+        device = torch.device(batch.form.device)
+        dtypes = {"p": batch.form.dtype, "g": batch.form.dtype}
+        dtypes |= {name: tensors[0].dtype for name, tensors in batch.states.items() if tensors}
+        names = {name: real(dtype) for name, dtype in dtypes.items()}
+        launchers[program] = GpuLauncher(program, batch.rows.sizes, names, device)
+        batch.size = _on(device, batch.size)
+    return launchers[program]
+
+
+def _on(device: torch.device, value: Any) -> Any:
+    return upload(value, device) if isinstance(value, Tensor) and value.device != device else value
 
 
 class GpuRun(Run):
     """As `Run`, on a GPU. What is known of a step as it runs, such as sums over all tensors, are tensors on the device.
 
-    Raises RuntimeError while a CUDA graph is captured: the scalars of a rule are worked out by Python at every step, and a
-    replay would repeat those of one step for ever.
+    Raises RuntimeError while a CUDA graph is captured: the scalars of a rule are worked out by Python at every step, and
+    a replay would repeat those of one step for ever.
     """
 
     def __init__(self, batch: Batch, graph: Graph, gradients: list[Tensor], given: Mapping[str, Any]) -> None:
         self.device = torch.device(batch.form.device)
         if self.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
             raise RuntimeError(
-                "step() was called while a CUDA graph is captured, which would repeat this one step for ever: capture the "
-                "forward and backward pass, and call step() after the replay"
+                "step() was called while a CUDA graph is captured, which would repeat this one step for ever: capture "
+                "the forward and backward pass, and call step() after the replay"
             )
-        if graph.program not in batch.launchers:
-            dtypes = {"p": batch.form.dtype, "g": batch.form.dtype}
-            dtypes |= {name: tensors[0].dtype for name, tensors in batch.states.items() if tensors}
-            names = {name: real(dtype) for name, dtype in dtypes.items()}
-            batch.launchers[graph.program] = GpuLauncher(graph.program, batch.rows.sizes, names, self.device)  # type: ignore[assignment]
-            batch.size = upload(batch.size, self.device) if batch.size.device != self.device else batch.size
-        given = {n: upload(v, self.device) if isinstance(v, Tensor) and v.device != self.device else v for n, v in given.items()}
-        super().__init__(batch, graph, gradients, given)
-        self.launcher.know(graph.constants)
+        self.kernels = launcher(batch, graph.program)
+        self.kernels.know(graph.constants)
+        super().__init__(batch, graph, gradients, {name: _on(self.device, value) for name, value in given.items()})
 
     def stage(self, k: int) -> None:
         """Launch stage k. Everything of earlier stages must have been launched, in all batches that share a sum."""
@@ -192,16 +203,23 @@ class GpuRun(Run):
             values[index] = values[index].to(self.batch.form.computed_in).contiguous()
             self._point_stack(temporary(index), values[index])
         stacks = {index: self._stack(kept(index)) for index in stage.kept}
-        sums = self.launcher.run(k, [values[index] for index in scalars(self.program, stage)])
+        sums = self.kernels.run(k, [values[index] for index in scalars(self.program, stage)])
         for index, stack in stacks.items():
             values[index] = stack
         for place, index in enumerate(stage.reductions):
             values[index] = sums[:, place]
 
-    def total(self, index: int) -> Tensor:
-        """Return the sum of a scalar over the tensors of the batch, on the device."""
+    def total(self, index: int) -> Any:
+        """Return the sum of a scalar over the tensors of the batch: a tensor on the device."""
         return self.values[index].sum()
 
     def know(self, index: int, value: Any) -> None:
-        """Take a value that all tensors share: a number, or a tensor of one on any device."""
-        self.values[index] = value.to(self.device, non_blocking=True) if isinstance(value, Tensor) else value
+        """Take a value that all tensors share: a number, or a tensor of one."""
+        self.values[index] = _on(self.device, value)
+
+    def _stack(self, column: str) -> Tensor:
+        form = self.batch.form
+        assert form.matrix is not None
+        stack = torch.empty((self.kernels.units, *form.matrix), dtype=form.computed_in, device=self.device)
+        self._point_stack(column, stack)
+        return stack

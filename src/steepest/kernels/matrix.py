@@ -1,23 +1,26 @@
 """Matrix functions of a formula on stacks of torch tensors, (count, m, n): many matrices of one shape at once."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from steepest import formula
 
 # Found by measurement on CPUs: so many elements for each thread at a time keep Newton-Schulz near the cores; and from
-# so many multiplications in one product on, computing the symmetric products by halves pays for its extra calls.
+# so many multiplications in one product on, computing the symmetric products by halves pays for its extra calls. That
+# is asked of one matrix and not of the stack, so that a matrix has the same result in any company.
 NEAR = 1 << 18
-WORTH_HALVING = 1 << 24
+WORTH_HALVING = 1 << 22
 
 
-def orthogonalize(stack: Tensor, settings: tuple[int, tuple[float, float, float], float]) -> Tensor:
+def orthogonalize(stack: Any, settings: tuple[int, tuple[float, float, float], float]) -> Any:
     """Return each matrix made orthogonal; see `steepest.formula.orthogonalize`. settings: (steps, coefficients, eps).
 
     The same polynomial, added up in another order. float64 is computed in float64, everything else in float32; on CUDA
-    the products are bfloat16, as torch.optim.Muon's are. (On CPUs without bfloat16 matrix units they were measured 1.3
-    to 2 times slower than float32 ones.) Nothing waits for the device.
-    Returns a new contiguous tensor of the dtype of the stack. stack: (..., m, n).
+    the products are bfloat16, as torch.optim.Muon's are. (On a CPU without bfloat16 matrix units they took about
+    1.5 times as long as float32 ones.) Nothing waits for the device.
+    Returns a new contiguous tensor of the dtype of the stack. stack: (..., m, n); of NumPy it takes the formula itself.
     """
     if not isinstance(stack, Tensor):
         return formula.orthogonalize(stack, *settings)
@@ -32,7 +35,7 @@ def orthogonalize(stack: Tensor, settings: tuple[int, tuple[float, float, float]
     on_cpu = stack.device.type == "cpu"
     if on_cpu:
         count = min(count, max(1, torch.get_num_threads() * NEAR // (rows * columns)))
-    iterate = _by_halves if on_cpu and count * rows * rows * columns >= WORTH_HALVING else _iterate
+    iterate = _by_halves if on_cpu and rows * rows * columns >= WORTH_HALVING else _iterate
     for some, result in zip(source.split(count), target.split(count), strict=True):
         iterate(some, _lengths(some, eps), result, steps, coefficients)
     return out

@@ -1,8 +1,8 @@
 """One stage of a program as Triton source: a kernel over all tensors at once, one program of the grid for each row.
 
 The arithmetic is that of `assembly`, bit for bit: correctly rounded, no fused multiply-add (which the launch forbids),
-scalars in double rounded once. Two loops do the same: one over whole blocks of rows whose addresses are all aligned, with
-loads of 16 bytes, and one under a mask over whatever is left.
+scalars in double rounded once. Two loops do the same: one over whole blocks of rows whose addresses are all aligned,
+with loads of 16 bytes, and one under a mask over whatever is left.
 """
 
 from collections.abc import Mapping
@@ -55,10 +55,10 @@ _ROUNDED = {
 
 
 def source(program: Program, stage: Stage, columns: Mapping[str, int], dtypes: Mapping[str, str]) -> str:
-    """Return a module with the kernel `stage` and, if it sums, the kernel `totals` that adds up the rows of each tensor.
+    """Return a module with the kernel `stage` and, if it sums, `totals`, which adds up the rows of each tensor.
 
-    columns: place of each tensor in a row of the pointer table. dtypes: dtype in memory of each column. The arithmetic is
-    in float64 if p is, else in float32.
+    columns: place of each tensor in a row of the pointer table. dtypes: dtype in memory of each column. The arithmetic
+    is in float64 if p is, else in float32.
     """
     return _Writer(program, stage, columns, dtypes).write()
 

@@ -3,6 +3,8 @@
 import inspect
 from typing import Any
 
+from steepest.formula.symbol import ELEMENT
+from steepest.optim.graph import default_states
 from steepest.optim.optimizer import Optimizer
 from steepest.optim.settings import OPTIONS, WHOLE, front
 from steepest.rule import Rule, class_name
@@ -38,11 +40,11 @@ def _signature(rule: Rule) -> inspect.Signature:
 
 def document(rule: Rule) -> str:
     """Return the docstring of the class of a rule."""
-    states = len([shape for shape in rule.states.values() if shape == "mn"])
+    states = sum(shape == ELEMENT for shape in default_states(rule).values())
     parts = [inspect.getdoc(rule.formula) or "", f"Source: {rule.paper or 'your own'}."]
     if rule.same_as:
         parts.append(f"The same numbers as {rule.same_as}.")
-    parts.append(f"Memory: {states} tensor{'s' * (states != 1)} of state in the shape of the parameter, at most.")
+    parts.append(f"Memory: {states} tensor{'s' * (states != 1)} of state in the shape of the parameter, by default.")
     parts.append("Options of every rule: see `steepest.optim.Optimizer`.")
     return "\n\n".join(parts)
 

@@ -74,6 +74,12 @@ class Traced:
         self.program, self.stored = self._programs[key]
 
 
+def default_states(rule: Rule) -> dict[str, str]:
+    """Return name and shape of the states that a rule keeps for each parameter, with its default hyper-parameters."""
+    first, second = (trace(rule, Edits(), (4, 3) if rule.matrix else None, t, dict(rule.options)) for t in (1, 2))
+    return first.stored | second.stored
+
+
 def _clipped(g: Symbol, bound: float) -> Symbol:
     """Scale the gradient so that its norm over all tensors is at most the bound, as torch.nn.utils.clip_grad_norm_."""
     return g * minimum(1.0, bound / (sqrt(everywhere(square_total(g), GRADIENT)) + 1e-6))

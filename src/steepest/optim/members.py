@@ -38,7 +38,7 @@ class Members:
         self.step = torch.tensor(float(kind.steps))  # one for all of them, under the name that torch gives it
         self.work = parameters if kind.dense else [_dense(p) for p in parameters]
         self.addresses = list(map(_address, parameters))
-        self.batch = Batch(kind.form, self.work, {}, {})
+        self.batch = Batch(kind.form, self.work, fixed=kind.dense)
         self.sizes = [p.numel() for p in parameters]
         self.tensors: dict[str, list[Tensor]] = {}  # the states as they were found, to notice when one is replaced
         for entry in self.entries:

@@ -1,13 +1,12 @@
 """Adafactor: Adam's second moment kept as one number for each row and column."""
 
-from steepest.formula import maximum, rms, sqrt
-from steepest.formula.matrix import column_mean, epsilon, is_matrix, row_mean
+from steepest.formula import column_mean, epsilon, is_matrix, maximum, rms, row_mean, sqrt
 from steepest.rule import rule
 
 
 @rule(paper="Shazeer & Stern 2018, arXiv:1804.04235, Algorithms 4 and 5", same_as="torch.optim.Adafactor", matrix=True)
 def adafactor(
-    p, g, v, r: "rows", c: "columns", *, t, lr=1e-2, beta2_decay=-0.8, eps=(None, 1e-3), d=1.0, weight_decay=0.0,  # noqa: F821
+    p, g, v, r: "rows", c: "columns", *, t, lr=1e-2, beta2_decay=-0.8, eps=(None, 1e-3), d=1.0, weight_decay=0.0,
 ):  # fmt: skip
     """Scale each step by the size of the weights, and remember the size of gradients in m + n numbers instead of m n.
 

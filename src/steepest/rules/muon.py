@@ -1,6 +1,7 @@
 """Muon: momentum, made orthogonal."""
 
-from steepest.formula.matrix import adjusted, orthogonalize
+from steepest.formula import orthogonalize
+from steepest.formula.matrix import adjusted
 from steepest.rule import rule
 
 

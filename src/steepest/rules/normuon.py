@@ -1,13 +1,13 @@
 """NorMuon: Muon whose rows are brought to one length by what they were before."""
 
-from steepest.formula import norm, sqrt
-from steepest.formula.matrix import adjusted, orthogonalize, row_mean
+from steepest.formula import norm, orthogonalize, row_mean, sqrt
+from steepest.formula.matrix import adjusted
 from steepest.rule import rule
 
 
 @rule(paper="Li et al. 2025, arXiv:2510.05491, Algorithm 1", same_as="pytorch_optimizer.NorMuon", matrix=True)
 def normuon(
-    p, g, m, v: "rows", *, lr=0.02, weight_decay=0.0, momentum=0.95, beta2=0.95, nesterov=True,  # noqa: F821
+    p, g, m, v: "rows", *, lr=0.02, weight_decay=0.0, momentum=0.95, beta2=0.95, nesterov=True,
     ns_coefficients=(3.4445, -4.7750, 2.0315), eps=1e-10, ns_steps=5, adjust_lr_fn=None,
 ):  # fmt: skip
     """Muon with a step size for each neuron: rows that the orthogonal step makes long take shorter ones.

@@ -1,13 +1,12 @@
 """SOAP: Adam in the eigenbasis of Shampoo's preconditioner."""
 
-from steepest.formula import sqrt
-from steepest.formula.matrix import column_mean, eigenbasis, is_matrix, qr, sides, sort_columns, transpose
+from steepest.formula import column_mean, eigenbasis, is_matrix, qr, sides, sort_columns, sqrt, transpose
 from steepest.rule import rule
 
 
 @rule(paper="Vyas et al. 2024, arXiv:2409.11321, Algorithm 3", same_as="pytorch_optimizer.SOAP", matrix=True)
 def soap(
-    p, g, m, v, left: "left", right: "right", left_basis: "left", right_basis: "right", *, t, lr=3e-3, beta1=0.95,  # noqa: F821
+    p, g, m, v, left: "left", right: "right", left_basis: "left", right_basis: "right", *, t, lr=3e-3, beta1=0.95,
     beta2=0.95, shampoo_beta=None, eps=1e-8, weight_decay=0.01, precondition_frequency=10, max_precond_dim=10000,
 ):  # fmt: skip
     """Turn the gradient until its rows and columns are uncorrelated, and do there what Adam does.

@@ -61,8 +61,8 @@ def run_demo(steps: int | None, seed: int) -> bool:
     model = GPT()
     weights = sum(parameter.numel() for parameter in model.parameters())
     console.print(
-        f"A GPT with {weights:,} weights learns to write Python, byte by byte, from {len(train):,} bytes of the standard "
-        f"library; {len(held_out):,} bytes in other files are held out."
+        f"A GPT with {weights:,} weights learns to write Python, byte by byte, from {len(train):,} bytes of the "
+        f"standard library; {len(held_out):,} bytes in other files are held out."
     )
     show(console, "What it writes before it has learned anything", model.write(PROMPT, 200, seed))
     console.print("\nTraining; the loss is bits for each byte, and 8 when nothing is known.", style="bold")

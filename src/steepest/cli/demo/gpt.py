@@ -13,6 +13,9 @@ class GPT(nn.Module):
     In the comments: B texts at a time, T bytes in each, D numbers for each byte, H heads with D/H numbers each.
     """
 
+    cosine: Tensor
+    sine: Tensor
+
     def __init__(self, width: int = 128, depth: int = 4, heads: int = 2, context: int = 256) -> None:
         super().__init__()
         self.context = context

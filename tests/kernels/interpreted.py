@@ -1,0 +1,231 @@
+"""A second process in which Triton interprets its kernels with NumPy, and what the tests have run there.
+
+Triton decides when it is imported whether it interprets, and the tests also need its compiler: hence two processes.
+"""
+
+import io
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+
+import steepest.kernels.batch
+import steepest.optim.optimizer
+from steepest.formula import dot, everywhere, exp, largest, log, norm, square_total, total, where
+from steepest.kernels import gpu, triton_text
+from steepest.rule import Rule, rule
+from steepest.rules import RULES
+
+SIZES = ((0,), (1,), (7,), (16,), (17,), (33,), (1000,), (triton_text.ROW + 100,))
+MATRICES = ((4, 5), (4, 5), (33, 40), (1, 8), (8, 1))
+SPECIAL = (0.0, -0.0, float("nan"), float("inf"), -float("inf"), 1e-45, -1e-45, 1e-39, 3e38, -3e38, 1.0, -1.0, 1e-20, 0.5)
+
+Tensors = dict[str, torch.Tensor]
+
+
+@rule
+def logical(p, g, m, *, lr=0.5):
+    """Every operation that none of the rules has."""
+    m = where((g <= m) & ~(p == 0) | (g != m) & (p < g), p, -m) + where(g > 0.5, 1.0, 0.0) * (g > p)
+    return p - lr * abs(m), m
+
+
+@rule
+def summing(p, g, m, *, lr=0.5):
+    """Every sum, a scalar that is a truth value, and a value spread over the elements."""
+    scale = total(g) + dot(p, g) + norm(p) + largest(m - g)
+    return where(scale > 1, p - lr * g, g), m * 0 + scale
+
+
+@rule
+def transcendental(p, g, m, *, lr=0.5):
+    """Functions that no machine rounds correctly."""
+    return exp(p) - lr * g, log(abs(g))
+
+
+@rule
+def guarded(p, g, m, *, lr=0.5):
+    """A step that is not taken where any gradient is not finite, which the host never learns."""
+    finite = everywhere(square_total(g)) < float("inf")
+    return where(finite, p - lr * g, p), where(finite, g, m)
+
+
+@rule
+def largest_only(p, g, *, lr=0.5):
+    """The largest gradient, everywhere."""
+    return p * 0 + largest(g)
+
+
+def find(name: str) -> Rule:
+    return RULES.get(name) or globals()[name]
+
+
+def train(
+    name: str,
+    *,
+    shapes: tuple[tuple[int, ...], ...] = (),
+    dtype: torch.dtype = torch.float32,
+    steps: int = 3,
+    special: bool = False,
+    shifted: bool = False,
+    device: str = "cpu",
+    breach: dict[str, str] | None = None,
+    **options: Any,
+) -> Tensors:
+    """Return parameters and states after some steps. Runs in both processes: in the second one by Triton's kernels.
+
+    special: parameters and gradients are pairs of special values. shifted: addresses are no multiples of 16 bytes.
+    breach: operations printed otherwise.
+    """
+    rule = find(name)
+    shapes = shapes or (MATRICES if rule.matrix else SIZES)
+    draw = torch.Generator().manual_seed(0)
+    start, gradients = (_special if special else _normal)(shapes, steps, draw)
+    parameters = [torch.nn.Parameter(_placed(p.to(device, dtype), shifted)) for p in start]
+    optimizer = steepest.optim.optimizer.Optimizer(parameters, rule=rule, **options)
+    with mock.patch.dict(triton_text._OPERATIONS, breach or {}):
+        for step in gradients:
+            for p, g in zip(parameters, step, strict=True):
+                p.grad = _placed(g.to(device, dtype), shifted)
+            optimizer.step()
+    result = {f"p[{k}]": p.detach() for k, p in enumerate(parameters)}
+    for k, p in enumerate(parameters):
+        result |= {f"{state}[{k}]": value for state, value in optimizer.state[p].items()}
+    return {key: value.cpu() for key, value in result.items()}
+
+
+def _normal(shapes, steps, draw):
+    return [[torch.randn(s, generator=draw, dtype=torch.float64) for s in shapes] for _ in range(steps + 1)][0], [
+        [torch.randn(s, generator=draw, dtype=torch.float64) for s in shapes] for _ in range(steps)
+    ]
+
+
+def _special(shapes, steps, draw):
+    values = torch.tensor(SPECIAL)
+    first, second = values.repeat(len(values)), values.repeat_interleave(len(values))
+    side = len(values)
+    return [first.view(side, side)], [[second.roll(k).view(side, side)] for k in range(steps)]
+
+
+def _placed(x: torch.Tensor, shifted: bool) -> torch.Tensor:
+    """Return the tensor in memory of its own, which begins one element late if shifted."""
+    memory = torch.empty(x.numel() + 1, dtype=x.dtype, device=x.device)[int(shifted) :][: x.numel()]
+    return memory.view(x.shape).copy_(x)
+
+
+def same_bits(got: Tensors, expected: Tensors) -> None:
+    """Assert that all numbers agree to the bit; of NaN there is only one."""
+    assert got.keys() == expected.keys()
+    for name, x in expected.items():
+        assert torch.equal(_bits(got[name]), _bits(x)), f"{name}: {got[name]} and not {x}"
+
+
+def _bits(x: torch.Tensor) -> torch.Tensor:
+    x = torch.view_as_real(x) if x.is_complex() else x
+    whole = {8: torch.int64, 4: torch.int32, 2: torch.int16}[x.element_size()]
+    return x.where(~x.isnan(), torch.full_like(x, torch.nan)).view(whole)
+
+
+def close(got: Tensors, expected: Tensors, within: float = 1e-6) -> None:
+    """Assert that all numbers agree but for the order of sums."""
+    assert got.keys() == expected.keys()
+    for name, x in expected.items():
+        torch.testing.assert_close(got[name], x, rtol=within, atol=within, equal_nan=True, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def uploads(name: str, rates: tuple[float, ...], fresh: bool) -> list[int]:
+    """Return how many tables travelled to the device at each step. fresh: each step has gradients at new addresses."""
+    p = torch.nn.Parameter(torch.ones(5))
+    optimizer = steepest.optim.optimizer.Optimizer([p], rule=find(name))
+    counts, kept = [], []
+    for rate in rates:
+        if fresh or p.grad is None:
+            p.grad = torch.ones(5)
+            kept.append(p.grad)  # alive, so that the next one is elsewhere
+        optimizer.param_groups[0]["lr"] = rate
+        with mock.patch.object(gpu, "upload", wraps=gpu.upload) as upload:
+            optimizer.step()
+        counts.append(upload.call_count)
+    return counts
+
+
+def waits(name: str, **options: Any) -> list[str]:
+    """Return by which methods the stages of a step read a tensor back to the host, which on a GPU is to wait for it."""
+    found: list[str] = []
+    readers = ("item", "tolist", "numpy", "__float__", "__int__", "__bool__", "__array__", "cpu")
+    run = steepest.kernels.batch.together
+
+    def watched(*arguments: Any) -> Any:
+        with mock.patch.multiple(torch.Tensor, **{n: _noting(found, n) for n in readers}):
+            return run(*arguments)
+
+    with mock.patch.object(steepest.optim.optimizer, "together", watched):
+        train(name, steps=2, **options)
+    return sorted(set(found))
+
+
+def _noting(found: list[str], name: str) -> Callable[..., Any]:
+    original = getattr(torch.Tensor, name)
+
+    def read(*arguments: Any, **keywords: Any) -> Any:
+        # the interpreter itself moves every argument to the host, where it already is
+        if not sys._getframe(1).f_globals["__name__"].startswith("triton."):
+            found.append(name)
+        return original(*arguments, **keywords)
+
+    return read
+
+
+class Interpreter:
+    """The second process. Calls are of functions of this module."""
+
+    def __init__(self) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self.pool = ProcessPoolExecutor(1, mp_context=spawn, initializer=_interpret)
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        answer = self.pool.submit(_answer, function, arguments, keywords).result()
+        return torch.load(io.BytesIO(answer), weights_only=True)
+
+    def close(self) -> None:
+        self.pool.shutdown()
+
+
+def _interpret() -> None:
+    """Set up the second process: Triton interprets, and the optimizer runs its kernels on the CPU's tensors."""
+    if "triton" in sys.modules:
+        raise RuntimeError("something imported triton before it was told to interpret")
+    os.environ["TRITON_INTERPRET"] = "1"
+    from triton.runtime import interpreter
+
+    interpreter._convert_float = _converted(interpreter._convert_float)
+    steepest.optim.optimizer.Run = gpu.GpuRun
+    np.seterr(all="ignore")
+
+
+def _converted(original: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """Return the interpreter's conversion with bfloat16 as hardware rounds it; Triton 3.9 truncates in its interpreter."""
+    import triton.language as tl
+
+    def convert(x: np.ndarray, source: Any, target: Any, rounding: Any) -> np.ndarray:
+        flat = np.ascontiguousarray(x).reshape(-1)
+        if (source, target) == (tl.float32, tl.bfloat16):
+            return torch.from_numpy(flat).bfloat16().view(torch.uint16).numpy().reshape(x.shape)
+        if (source, target) == (tl.bfloat16, tl.float32):
+            wide = torch.from_numpy(flat.view(np.uint16)).view(torch.bfloat16).float()
+            return wide.numpy().view(np.uint32).reshape(x.shape)
+        return original(x, source, target, rounding)
+
+    return convert
+
+
+def _answer(function: Callable[..., Any], arguments: tuple, keywords: dict[str, Any]) -> bytes:
+    answer = io.BytesIO()
+    torch.save(function(*arguments, **keywords), answer)
+    return answer.getvalue()
