@@ -40,7 +40,7 @@ def test_the_rate_rises_and_falls_to_nothing():
 
 def test_the_plan_says_what_was_decided_and_why():
     lines = str(choose(network()).plan).splitlines()
-    assert lines[0] == "rule      adamw for 4 tensors, muon for 2 tensors"
+    assert lines[0] == "rule      muon for 2 tensors, adamw for 4 tensors"
     assert len(lines) == 6
     assert lines[4] == "schedule  warmup(0.05) * linear()"
 
@@ -53,10 +53,8 @@ def test_a_model_without_trainable_parameters_is_refused():
 
 def test_fit_without_an_optimizer_learns_and_keeps_the_plan():
     x = torch.randn(256, 4)
-    data = x, (x[:, :1] * x[:, 1:2]).tanh()
-    result = fit(network(), loss, data, epochs=25, log=False)
-    first, last = result.history[0]["train/loss"], result.last("train/loss")
-    assert last < first / 5
+    result = fit(network(), loss, (x, x.sum(1, keepdim=True).tanh()), epochs=25, log=False)
+    assert result.last("train/loss") < result.history[0]["train/loss"] / 10
     assert result.plan is not None
     assert result.plan.decisions[0].what == "rule"
 

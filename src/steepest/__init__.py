@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         column_mean as column_mean,
         dot as dot,
         eigenbasis as eigenbasis,
+        epsilon as epsilon,
         everywhere as everywhere,
         exp as exp,
         is_matrix as is_matrix,
@@ -34,12 +35,14 @@ if TYPE_CHECKING:
         sides as sides,
         sign as sign,
         size as size,
+        sort_columns as sort_columns,
         sqrt as sqrt,
         square_total as square_total,
         total as total,
         transpose as transpose,
         where as where,
     )
+    from steepest.groups import groups as groups
     from steepest.loop import Run as Run, Task as Task
     from steepest.rule import rule as rule
     from steepest.schedules import Schedule as Schedule
@@ -49,6 +52,7 @@ __version__ = "0.1.0.dev0"
 # Public name -> the module that defines it; a module of the package is defined by the package.
 _WHERE = {
     "fit": "steepest.fit",
+    "groups": "steepest.groups",
     "optim": "steepest",
     "rule": "steepest.rule",
     "rules": "steepest",
@@ -60,8 +64,8 @@ _WHERE = {
 }
 _WHERE |= dict.fromkeys(
     [
-        "column_mean", "dot", "eigenbasis", "everywhere", "exp", "is_matrix", "largest", "log", "maximum",
-        "mean", "minimum", "norm", "orthogonalize", "qr", "rms", "row_mean", "sides", "sign", "size", "sqrt",
+        "column_mean", "dot", "eigenbasis", "epsilon", "everywhere", "exp", "is_matrix", "largest", "log", "maximum",
+        "mean", "minimum", "norm", "orthogonalize", "qr", "rms", "row_mean", "sides", "sign", "size", "sort_columns", "sqrt",
         "square_total", "total", "transpose", "where",
     ],
     "steepest.formula",

@@ -84,39 +84,52 @@ def train(
     breach: operations printed otherwise.
     """
     rule = find(name)
-    shapes = shapes or (MATRICES if rule.matrix else SIZES)
-    draw = torch.Generator().manual_seed(0)
-    start, gradients = (_special if special else _normal)(shapes, steps, draw)
-    parameters = [torch.nn.Parameter(_placed(p.to(device, dtype), shifted)) for p in start]
+    start, gradients = _special(steps) if special else _normal(shapes or (MATRICES if rule.matrix else SIZES), steps)
+    memory = [_surrounded(p.to(device, dtype), shifted) for p in start]
+    parameters = [torch.nn.Parameter(_inside(around, p)) for around, p in zip(memory, start, strict=True)]
     optimizer = steepest.optim.optimizer.Optimizer(parameters, rule=rule, **options)
     with mock.patch.dict(triton_text._OPERATIONS, breach or {}):
         for step in gradients:
             for p, g in zip(parameters, step, strict=True):
-                p.grad = _placed(g.to(device, dtype), shifted)
+                p.grad = _inside(_surrounded(g.to(device, dtype), shifted), g)
             optimizer.step()
     result = {f"p[{k}]": p.detach() for k, p in enumerate(parameters)}
     for k, p in enumerate(parameters):
         result |= {f"{state}[{k}]": value for state, value in optimizer.state[p].items()}
+        around = memory[k].clone()
+        _inside(around, p).zero_()
+        result[f"around p[{k}]"] = around
     return {key: value.cpu() for key, value in result.items()}
 
 
-def _normal(shapes, steps, draw):
-    return [[torch.randn(s, generator=draw, dtype=torch.float64) for s in shapes] for _ in range(steps + 1)][0], [
-        [torch.randn(s, generator=draw, dtype=torch.float64) for s in shapes] for _ in range(steps)
+def _normal(shapes: tuple[tuple[int, ...], ...], steps: int) -> tuple[list, list]:
+    draw = torch.Generator().manual_seed(0)
+    start, *gradients = [
+        [torch.randn(shape, generator=draw, dtype=torch.float64) for shape in shapes] for _ in range(steps + 1)
     ]
+    return start, gradients
 
 
-def _special(shapes, steps, draw):
-    values = torch.tensor(SPECIAL)
-    first, second = values.repeat(len(values)), values.repeat_interleave(len(values))
-    side = len(values)
-    return [first.view(side, side)], [[second.roll(k).view(side, side)] for k in range(steps)]
+def _special(steps: int) -> tuple[list, list]:
+    """Return one square matrix of special values, and gradients that meet each of them with each."""
+    values, side = torch.tensor(SPECIAL), len(SPECIAL)
+    start, gradient = values.repeat(side), values.repeat_interleave(side)
+    return [start.view(side, side)], [[gradient.roll(k).view(side, side)] for k in range(steps)]
 
 
-def _placed(x: torch.Tensor, shifted: bool) -> torch.Tensor:
-    """Return the tensor in memory of its own, which begins one element late if shifted."""
-    memory = torch.empty(x.numel() + 1, dtype=x.dtype, device=x.device)[int(shifted) :][: x.numel()]
-    return memory.view(x.shape).copy_(x)
+MARGIN = 64  # elements before and behind a tensor that nobody may write
+
+
+def _surrounded(x: torch.Tensor, shifted: bool) -> torch.Tensor:
+    """Return memory with a copy of the tensor in it, which begins one element late if shifted."""
+    around = torch.full((x.numel() + 2 * MARGIN + shifted,), 7, dtype=x.dtype, device=x.device)
+    _inside(around, x).copy_(x)
+    return around
+
+
+def _inside(around: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    first = len(around) - MARGIN - like.numel()
+    return around[first : first + like.numel()].view(like.shape)
 
 
 def same_bits(got: Tensors, expected: Tensors) -> None:
