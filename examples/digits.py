@@ -39,7 +39,7 @@ def task() -> st.Task:
     train, test = order[360:], order[:360]
     return st.Task(
         network(), loss, (images[train], digits[train]),
-        val=(images[test], digits[test]), metrics={"accuracy": accuracy}, epochs=5,
+        val=(images[test], digits[test]), metrics={"accuracy": accuracy}, epochs=8,
     )  # fmt: skip
 
 

@@ -75,19 +75,21 @@ def train(
     special: bool = False,
     shifted: bool = False,
     device: str = "cpu",
+    measure: bool = False,
     breach: dict[str, str] | None = None,
     **options: Any,
 ) -> Tensors:
     """Return parameters and states after some steps. Runs in both processes: in the second one by Triton's kernels.
 
     special: parameters and gradients are pairs of special values. shifted: addresses are no multiples of 16 bytes.
-    breach: operations printed otherwise.
+    measure: what the optimizer measured is in the result. breach: operations printed otherwise.
     """
     rule = find(name)
-    start, gradients = _special(steps) if special else _normal(shapes or (MATRICES if rule.matrix else SIZES), steps)
+    start, gradients = _special(steps) if special else normal(shapes or (MATRICES if rule.matrix else SIZES), steps)
     memory = [_surrounded(p.to(device, dtype), shifted) for p in start]
     parameters = [torch.nn.Parameter(_inside(around, p)) for around, p in zip(memory, start, strict=True)]
     optimizer = steepest.optim.optimizer.Optimizer(parameters, rule=rule, **options)
+    optimizer.measure = measure
     with mock.patch.dict(triton_text._OPERATIONS, breach or {}):
         for step in gradients:
             for p, g in zip(parameters, step, strict=True):
@@ -99,10 +101,14 @@ def train(
         around = memory[k].clone()
         _inside(around, p).zero_()
         result[f"around p[{k}]"] = around
+    if measure:
+        stats = optimizer.stats
+        measured = [stats.gradient_norm, stats.update_norm, stats.unchanged, *stats.ratios.values()]
+        result["stats"] = torch.tensor(measured, dtype=torch.float64)
     return {key: value.cpu() for key, value in result.items()}
 
 
-def _normal(shapes: tuple[tuple[int, ...], ...], steps: int) -> tuple[list, list]:
+def normal(shapes: tuple[tuple[int, ...], ...], steps: int) -> tuple[list, list]:
     draw = torch.Generator().manual_seed(0)
     start, *gradients = [
         [torch.randn(shape, generator=draw, dtype=torch.float64) for shape in shapes] for _ in range(steps + 1)

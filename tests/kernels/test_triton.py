@@ -6,17 +6,16 @@ import interpreted
 import numpy as np
 import pytest
 import torch
-from interpreted import MATRICES, close, same_bits, train
+from interpreted import close, same_bits, train
 
-from steepest.kernels import triton_text
-from steepest.kernels.batch import real
-from steepest.kernels.gpu import GpuLauncher
-from steepest.kernels.plan import Program
+from steepest.kernels.gpu import columns
 from steepest.kernels.ptx import breaches, compile_for
+from steepest.kernels.triton_text import source
 from steepest.optim.graph import Edits, trace
 from steepest.rules import RULES
 
-REDUCTIONS = ("total", "square_total", "dot", "largest", "row_mean", "column_mean", "matmul")
+SUMS = ("total", "square_total", "dot", "largest", "row_mean", "column_mean", "matmul")
+WIDE = re.compile(r"ld\.global\.v\d")
 
 
 @pytest.fixture(scope="module")
@@ -26,43 +25,34 @@ def interpreter():
     process.close()
 
 
-def program(name, t=2, dtype="float32", **edits):
+def program(name, **edits):
     rule = interpreted.find(name)
-    low = dtype in ("bfloat16", "float16")
-    return trace(rule, Edits(low=low, **edits), (16, 16) if rule.matrix else None, t, dict(rule.options)).program
+    return trace(rule, Edits(**edits), (16, 16) if rule.matrix else None, 2, dict(rule.options)).program
 
 
-def has_sums(program):
-    return any(node[0] in REDUCTIONS for node in program.nodes)
+def has_sums(name):
+    return any(node[0] in SUMS for node in program(name).nodes)
 
 
-def printed(program: Program, dtype="float32", state="float32"):
-    """The text of each kernel of a program, with states of one dtype."""
-    dtypes = dict.fromkeys(program.states, state) | {"p": dtype, "g": dtype}
-    texts = []
-    for stage in program.stages:
-        if stage.stores or stage.kept or stage.reductions:
-            columns = GpuLauncher.columns_of(program)
-            texts.append(triton_text.source(program, stage, columns, {name: dtypes.get(name, "float32") for name in columns}))
-    return texts
+ELEMENTWISE = [name for name in RULES if not RULES[name].matrix and not has_sums(name)]
 
 
-# Values: interpreted, against the CPU kernel and the formula
+# Values: interpreted, beside the CPU kernel and the formula in NumPy.
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_kernels_are_the_cpu_kernels(interpreter, name):
-    got, expected = interpreter(train, name), train(name)
-    (close if has_sums(program(name)) else same_bits)(got, expected)
+def test_the_numbers_are_those_of_the_cpu_kernel(interpreter, name):
+    law = close if has_sums(name) else same_bits
+    law(interpreter(train, name), train(name))
 
 
-@pytest.mark.parametrize("name", [name for name in RULES if not has_sums(program(name)) and not RULES[name].matrix])
-def test_kernels_are_the_formula_in_numpy(interpreter, name):
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_the_numbers_are_those_of_the_formula(interpreter, name):
     shapes = ((33,), (1000,))
     got = interpreter(train, name, shapes=shapes)
-    start, gradients = interpreted._normal(shapes, 3)
+    start, gradients = interpreted.normal(shapes, 3)
     for k, p in enumerate(start):
-        *_, expected = RULES[name].walk(p.numpy().astype(np.float32), [step[k].numpy() for step in gradients])
+        *_, expected = RULES[name].walk(p.float().numpy(), [step[k].numpy() for step in gradients])
         same_bits({"p": got[f"p[{k}]"]}, {"p": torch.from_numpy(expected)})
 
 
@@ -72,14 +62,185 @@ def test_special_values_are_kept(interpreter, name):
 
 
 @pytest.mark.parametrize("name", ["logical", "summing", "guarded", "largest_only"])
-@pytest.mark.parametrize("special", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("special", [False, True], ids=["normal", "special"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_operations_that_no_rule_has(interpreter, name, special, dtype):
-    got, expected = (run(name, special=special, dtype=dtype) for run in (lambda *a, **k: interpreter(train, *a, **k), train))
-    (close if name == "summing" else same_bits)(got, expected)
+    law = close if name == "summing" else same_bits
+    law(interpreter(train, name, special=special, dtype=dtype), train(name, special=special, dtype=dtype))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_exp_and_log_are_close(interpreter, dtype):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_exp_and_log_are_as_good_as_they_get(interpreter, dtype):
     got, expected = interpreter(train, "transcendental", dtype=dtype), train("transcendental", dtype=dtype)
     close(got, expected, within=4 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("name", ["adamw", "lamb", "soap"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_addresses_that_are_not_aligned(interpreter, name, dtype):
+    got, expected = (run(name, dtype=dtype, shifted=True) for run in (remotely(interpreter), train))
+    (close if has_sums(name) else same_bits)(got, expected)
+    aligned = train(name, dtype=dtype)
+    same_bits({"p": expected["p[2]"]}, {"p": aligned["p[2]"]})
+
+
+def remotely(interpreter):
+    return lambda *arguments, **keywords: interpreter(train, *arguments, **keywords)
+
+
+LOW = {"dtype": torch.bfloat16}
+OPTIONS = [
+    ("adamw", LOW), ("adamw", LOW | {"rounding": "stochastic"}), ("adamw", LOW | {"rounding": "kahan"}),
+    ("adamw", LOW | {"state_dtype": torch.bfloat16}), ("adamw", {"dtype": torch.float16, "rounding": "kahan"}),
+    ("adamw", {"dtype": torch.float64}), ("adamw", {"dtype": torch.float64, "state_dtype": torch.bfloat16}),
+    ("adamw", {"dtype": torch.float64, "state_dtype": torch.float16}), ("adamw", {"dtype": torch.complex64}),
+    ("lion", {"maximize": True}), ("lion", {"ema": 0.9}), ("muon", {"blocks": 2, "shapes": ((4, 5), (8, 6), (8, 6))}),
+    ("sgd", LOW | {"rounding": "stochastic", "special": True}), ("sgd", LOW | {"special": True}),
+]  # fmt: skip
+WITH_SUMS = [
+    ("adamw", {"clip": 1.0}), ("lamb", {"clip": 0.1}), ("prodigy", {"clip": 0.1}), ("lion", {"cautious": True}),
+    ("adamw", {"clip": 1.0, "skip_nonfinite": True, "ema": 0.9, "cautious": True, "maximize": True}),
+    ("adamw", LOW | {"measure": True, "rounding": "kahan", "clip": 1.0}), ("lamb", {"dtype": torch.complex128}),
+    ("adamw", {"skip_nonfinite": True, "special": True}), ("normuon", {"blocks": 2, "shapes": ((4, 5), (8, 6))}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "options"), OPTIONS, ids=str)
+def test_options_change_nothing_about_it(interpreter, name, options):
+    same_bits(interpreter(train, name, **options), train(name, **options))
+
+
+@pytest.mark.parametrize(("name", "options"), WITH_SUMS, ids=str)
+def test_options_with_sums_change_nothing_about_it(interpreter, name, options):
+    close(interpreter(train, name, **options), train(name, **options))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.complex64], ids=str)
+@pytest.mark.parametrize("shifted", [False, True], ids=["aligned", "shifted"])
+def test_every_rule_in_every_dtype(interpreter, name, dtype, shifted):
+    keywords = {"dtype": dtype, "shifted": shifted, "steps": 5, "ema": 0.9}
+    law = close if has_sums(name) else same_bits
+    law(interpreter(train, name, **keywords), train(name, **keywords))
+
+
+@pytest.mark.parametrize(
+    ("name", "breach", "keywords"),
+    [
+        ("sgd", {"sub": "{1} - {0}"}, {}),
+        ("amsgrad", {"maximum": "tl.maximum({0}, {1})"}, {"special": True}),  # loses NaN
+        ("lion", {"sign": "tl.where({0} > 0, 1.0, -1.0)"}, {"special": True}),
+        ("adamw", {"mul": "({0}.to(tl.float64) * {1}).to(tl.float32) + 1e-9"}, {}),
+        ("sgd", {"sub": "{0} - {1} * 1.0001"}, LOW | {"rounding": "stochastic"}),
+    ],
+    ids=str,
+)
+def test_the_laws_catch_another_formula(interpreter, name, breach, keywords):
+    got, expected = interpreter(train, name, breach=breach, **keywords), train(name, **keywords)
+    with pytest.raises(AssertionError):
+        same_bits(got, expected)
+
+
+def test_the_laws_catch_a_write_outside():
+    got, expected = train("sgd"), train("sgd")
+    got["around p[3]"][0] = 0
+    with pytest.raises(AssertionError):
+        same_bits(got, expected)
+
+
+# Instructions: compiled for real GPUs. The interpreter divides as NumPy does, whatever the compiler would make of it.
+
+
+def texts(name, dtype="float32", state="float32", **edits):
+    """Return the text of every kernel of a rule."""
+    steps = program(name, low=dtype in ("bfloat16", "float16"), **edits)
+    places = columns(steps)
+    dtypes = dict.fromkeys(places, "float64" if dtype == "float64" else "float32") | dict.fromkeys(steps.states, state)
+    dtypes |= {"p": dtype, "g": dtype}
+    return [source(steps, stage, places, dtypes) for stage in steps.stages if stage.stores or stage.kept or stage.reductions]
+
+
+def law_exact(text, capability=90, **options):
+    for name, made in compile_for(text, capability, **options).items():
+        assert breaches(made["ptx"]) == []
+        assert name == "totals" or WIDE.search(made["ptx"])
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_compiled_kernels_round_as_the_formula(name):
+    for text in texts(name):
+        law_exact(text)
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"dtype": "bfloat16", "rounding": "stochastic"}, {"dtype": "float16", "rounding": "kahan", "measure": True},
+        {"dtype": "float64", "state": "bfloat16"}, {"clip": 1.0, "cautious": True, "ema": 0.9, "maximize": True},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_compiled_options_round_as_the_formula(keywords):
+    for text in texts("adamw", **keywords):
+        law_exact(text)
+
+
+@pytest.mark.parametrize("name", ["logical", "summing", "transcendental", "guarded"])
+def test_compiled_operations_that_no_rule_has(name):
+    for text in texts(name):
+        law_exact(text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("capability", [80, 90])
+def test_every_rule_compiles_for_every_dtype(name, dtype, capability):
+    for text in texts(name, dtype, state="float64" if dtype == "float64" else "float32"):
+        law_exact(text, capability)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "caught"),
+    [
+        (r"tl\.div_rn\((\w+), (\w+)\)", r"\1 / \2", "div.full"),
+        (r"tl\.div_rn\((\w+), (\w+)\)", r"tl.math.fdiv(\1, \2)", "div."),
+        (r"tl\.sqrt_rn", "tl.sqrt", "sqrt.approx"),
+        (r"tl\.sqrt_rn\((\w+)\)", r"(1.0 * tl.rsqrt(\1))", "rsqrt.approx"),
+        (r"tl\.sqrt_rn", "tl.exp", "ex2.approx"),
+    ],
+)
+def test_the_law_catches_approximations(old, new, caught):
+    (text,) = texts("adamw")
+    changed, count = re.subn(old, new, text)
+    assert count
+    found = breaches(compile_for(changed)["stage"]["ptx"])
+    assert any(instruction.startswith(caught) for instruction in found)
+
+
+def test_the_law_catches_fused_multiply_adds():
+    with pytest.raises(AssertionError, match=r"fma\.rn\.f32"):
+        law_exact(*texts("adamw"), enable_fp_fusion=True)
+
+
+def test_the_law_catches_flushed_denormals():
+    with pytest.raises(AssertionError, match=r"ftz\.f32"):
+        for text in texts("transcendental"):
+            law_exact(text, enable_reflect_ftz=True)
+
+
+def test_the_law_catches_narrow_loads():
+    (text,) = texts("adamw")
+    with pytest.raises(AssertionError):
+        law_exact(text.replace("tl.multiple_of", "tl.max_contiguous"))
+
+
+@pytest.mark.parametrize("name", ["sgd", "lion"])
+def test_machine_code_has_no_fused_multiply_add(name):
+    # Rules without a division or a root, for those are made of fused multiply-adds themselves.
+    (text,) = texts(name)
+    exact, fused = compile_for(text)["stage"]["sass"], compile_for(text, enable_fp_fusion=True)["stage"]["sass"]
+    assert "FFMA" not in exact
+    assert "LDG.E.128" in exact
+    assert "FFMA" in fused

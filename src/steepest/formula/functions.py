@@ -150,7 +150,8 @@ def largest(x: Any) -> Any:
     """Return the largest absolute value in the tensor, a scalar; NaN if there is one, 0 for an empty tensor."""
     if isinstance(x, Symbol):
         return _reduce("largest", abs(x))
-    return float(double(abs(x)).max()) if size(x) else 0.0
+    wide = double(abs(x))
+    return 0.0 if 0 in wide.shape else float(wide.max())
 
 
 def size(x: Any) -> Any:

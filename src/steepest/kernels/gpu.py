@@ -80,7 +80,7 @@ class GpuLauncher:
 
     def __init__(self, program: Program, sizes: np.ndarray, dtypes: Mapping[str, str], device: torch.device) -> None:
         self.program, self.device = program, device
-        self.columns = _columns(program)
+        self.columns = columns(program)
         computed_in = "float64" if dtypes["p"] == "float64" else "float32"
         self.dtypes = {name: dtypes.get(name, computed_in) for name in self.columns}
         self.units = len(sizes)
@@ -125,7 +125,7 @@ class GpuLauncher:
             return kernels.launch(self, values)
 
 
-def _columns(program: Program) -> dict[str, int]:
+def columns(program: Program) -> dict[str, int]:
     """Return the place of each tensor in a row of the pointer table."""
     names = ["p", "g", *(name for name, shape in program.states.items() if shape == "mn")]
     for stage in program.stages:
@@ -179,8 +179,8 @@ def _on(device: torch.device, value: Any) -> Any:
 class GpuRun(Run):
     """As `Run`, on a GPU. What is known of a step as it runs, such as sums over all tensors, are tensors on the device.
 
-    Raises RuntimeError while a CUDA graph is captured: the scalars of a rule are worked out by Python at every step, and
-    a replay would repeat those of one step for ever.
+    Raises RuntimeError while a CUDA graph is captured: Python works out the scalars of a rule at every step, and a replay
+    would repeat those of one step for ever.
     """
 
     def __init__(self, batch: Batch, graph: Graph, gradients: list[Tensor], given: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from steepest.formula.symbol import ELEMENT
+from steepest.groups import stack_shape
 from steepest.kernels.batch import Batch, Form
 from steepest.rule import Rule
 
@@ -137,23 +138,17 @@ class Members:
                 p.detach().copy_(work)
 
 
-def unit(p: Tensor, blocks: int) -> tuple[int, int]:
-    """Return (rows, columns) of what a rule sees as one matrix: a parameter, or one of its blocks of rows."""
-    rows = (p.shape[0] if p.ndim else 1) // blocks
-    return rows, p.numel() // max(1, rows * blocks)
-
-
 def state_shape(shape: str, p: Tensor, blocks: int) -> tuple[int, ...]:
     """Return the shape of a state tensor that a rule declares as e.g. "m1" (rows)."""
     if shape == ELEMENT:
         return tuple(p.shape)
-    side = dict(zip("mn1", (*unit(p, blocks), 1), strict=True))
+    side = dict(zip("mn1", (*stack_shape(p.shape, blocks)[1:], 1), strict=True))
     return (*((blocks,) if blocks > 1 else ()), *(side[letter] for letter in shape))
 
 
 def kind_of(p: Tensor, rule: Rule, entry: dict[str, Any], blocks: int, kernel: bool) -> Kind:
     """Describe a parameter for the rule that steps it. entry: its state so far."""
-    matrix = unit(p, blocks) if rule.matrix or blocks > 1 else None
+    matrix = stack_shape(p.shape, blocks)[1:] if rule.matrix or blocks > 1 else None
     lazy = p.is_conj() or p.is_neg()  # memory holds something else than the value
     plain = p.is_contiguous() and not p.is_complex() and not lazy
     dense = not lazy and (p.is_contiguous() or (matrix is None and _without_gaps(p)))

@@ -76,9 +76,11 @@ class Optimizer(torch.optim.Optimizer):
             group["schedule"], group["lr"] = group["lr"], 0.0  # group["lr"] is always the number in force
             self._set_rate(group)
         check_values(rule, group)
+        matrices = False
         for t in (1, 2):  # a rule that cannot be traced, or refuses its hyper-parameters, says so here
-            trace(rule, Edits(), (2, 2) if rule.matrix else None, t, hyper(rule, group))
-        group["params"] = check_params(group["params"], group["rounding"], group["blocks"])
+            program = trace(rule, Edits(), (2, 2) if rule.matrix else None, t, hyper(rule, group)).program
+            matrices |= any(node[0] == "orthogonalize" for node in program.nodes)
+        group["params"] = check_params(group, matrices)
         super().add_param_group(group)
         for name in [name for name in group if name not in known and name not in GROUP]:
             del group[name]  # torch fills in all defaults, also those of the other groups' rule

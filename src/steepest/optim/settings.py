@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from steepest.groups import stack_shape
 from steepest.rule import Rule
 from steepest.rules import RULES
 
@@ -143,19 +144,29 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def check_params(params: Any, rounding: str, blocks: int) -> list[Any]:
-    """Return the parameters of one group as a list; raise if one is there twice or cannot be stepped as asked."""
-    params = [params] if isinstance(params, torch.Tensor) else list(params)
+def check_params(group: dict[str, Any], matrices: bool) -> list[Any]:
+    """Return the parameters of a group as a list; raise if one is there twice or cannot be stepped as asked.
+
+    matrices: the rule steps nothing but matrices.
+    """
+    params = [group["params"]] if isinstance(group["params"], torch.Tensor) else list(group["params"])
     tensors = [p[1] if isinstance(p, tuple) else p for p in params]
     if len({id(p) for p in tensors}) < len(tensors):
         raise ValueError("a parameter is given twice in one group, and would be stepped twice: give each once")
     for p in tensors:
-        if rounding == "stochastic" and getattr(p, "dtype", None) == torch.float16:
-            raise ValueError("rounding='stochastic' is for bfloat16 parameters, and one is float16: write 'kahan'")
         if isinstance(p, torch.nn.parameter.UninitializedParameter):
             raise ValueError("a parameter has no shape yet (a lazy module): run the model on one batch first")
-        if blocks != 1 and isinstance(p, torch.Tensor) and (p.ndim < 1 or p.shape[0] % blocks):
-            raise ValueError(f"blocks={blocks} does not divide the rows of a parameter of shape {tuple(p.shape)}")
+        if not isinstance(p, torch.Tensor):
+            raise TypeError(f"params must be tensors, such as model.parameters(), and one is {type(p).__name__}")
+        if group["rounding"] == "stochastic" and p.dtype == torch.float16:
+            raise ValueError("rounding='stochastic' is for bfloat16 parameters, and one is float16: write 'kahan'")
+        if matrices and p.ndim < 2:
+            raise ValueError(
+                f"{group['rule']} steps matrices, and a parameter has the shape {tuple(p.shape)}: "
+                f"give steepest.groups(model) in place of model.parameters(), which leaves such ones to AdamW"
+            )
+        if group["blocks"] != 1:
+            stack_shape(p.shape, group["blocks"])
     return params
 
 

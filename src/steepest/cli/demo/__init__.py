@@ -13,7 +13,7 @@ from steepest.fit import fit
 from steepest.loop import Task
 from steepest.snapshot import seed_everything
 
-STEPS, BATCH = 700, 8  # two minutes on two cores
+STEPS, BATCH = 1000, 8  # two minutes on two cores
 SAMPLE = 1 << 18  # bytes of held-out text on which model and xz are compared
 PROMPT = b'def read(self, size=-1):\n    """'
 

@@ -16,7 +16,7 @@ class GPT(nn.Module):
     cosine: Tensor
     sine: Tensor
 
-    def __init__(self, width: int = 128, depth: int = 4, heads: int = 2, context: int = 256) -> None:
+    def __init__(self, width: int = 128, depth: int = 3, heads: int = 2, context: int = 256) -> None:
         super().__init__()
         self.context = context
         self.embed = Embedding(width)
@@ -91,7 +91,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         """Return x (B, T, D) with what the block adds to it."""
         x = x + self.attention(normed(x), cosine, sine)
-        return x + self.down(functional.relu(self.up(normed(x))).square())
+        return x + self.down(functional.gelu(self.up(normed(x))))
 
     def attention(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         """Mix into each place what earlier places hold, by how well query and key agree."""
