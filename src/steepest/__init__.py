@@ -65,8 +65,8 @@ _WHERE = {
 _WHERE |= dict.fromkeys(
     [
         "column_mean", "dot", "eigenbasis", "epsilon", "everywhere", "exp", "is_matrix", "largest", "log", "maximum",
-        "mean", "minimum", "norm", "orthogonalize", "qr", "rms", "row_mean", "sides", "sign", "size", "sort_columns", "sqrt",
-        "square_total", "total", "transpose", "where",
+        "mean", "minimum", "norm", "orthogonalize", "qr", "rms", "row_mean", "sides", "sign", "size", "sort_columns",
+        "sqrt",         "square_total", "total", "transpose", "where",
     ],
     "steepest.formula",
 )  # fmt: skip

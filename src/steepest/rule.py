@@ -138,17 +138,10 @@ class Rule:
         return ""
 
 
-def rule(
-    formula: Callable[..., Any] | None = None,
-    *,
-    paper: str = "",
-    same_as: str = "",
-    worked: tuple[Sequence[float], Sequence[float]] | None = None,
-    matrix: bool = False,
-    average: Callable[..., Any] | None = None,
-    breaks: Mapping[str, str] | None = None,
-) -> Any:
-    """Declare a function (p, g, *state, *, t, lr, ...) -> (p, *state) as an update rule; see `Rule` for the fields.
+def rule(formula: Callable[..., Any] | None = None, **fields: Any) -> Any:
+    """Declare a function (p, g, *state, *, t, lr, ...) -> (p, *state) as an update rule.
+
+    fields: paper, same_as, worked, matrix, average, breaks; see `Rule`.
 
     >>> @rule
     ... def plain(p, g, *, lr=0.1):
@@ -156,11 +149,9 @@ def rule(
     >>> [float(p) for p in plain.walk(1.0, [0.5, 0.5])]
     [0.95, 0.9]
     """
-
-    def declare(function: Callable[..., Any]) -> Rule:
-        return Rule(function, paper=paper, same_as=same_as, worked=worked, matrix=matrix, average=average, breaks=breaks or {})
-
-    return declare if formula is None else declare(formula)
+    if formula is None:
+        return lambda function: Rule(function, **fields)
+    return Rule(formula, **fields)
 
 
 def _declared(formula: Callable[..., Any]) -> tuple[dict[str, str], dict[str, Any], bool]:
@@ -187,11 +178,12 @@ def _declared(formula: Callable[..., Any]) -> tuple[dict[str, str], dict[str, An
 def _shape(rule_name: str, state: inspect.Parameter) -> str:
     if state.annotation is state.empty:
         return ELEMENT
-    if state.annotation not in SHAPES:
+    word = state.annotation.strip("'\"") if isinstance(state.annotation, str) else None  # quoted twice under __future__
+    if word not in SHAPES:
         known = ", ".join(f'"{shape}"' for shape in SHAPES)
         given = f"{state.name} is annotated {state.annotation!r}"
         raise FormulaError(f"rule {rule_name}: the state {given}; known: {known}")
-    return SHAPES[state.annotation]
+    return SHAPES[word]
 
 
 def class_name(name: str) -> str:

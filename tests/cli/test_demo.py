@@ -74,7 +74,7 @@ def test_bits_are_those_of_coding_byte_after_byte():
     text = bytes(torch.randint(0, 256, (16 * 5 + 1,)).tolist())
     bits = 8.0
     for place in range(1, len(text)):
-        begin = 0 if place <= 32 else (place - 17) // 16 * 16 - 0
+        begin = 0 if place <= 32 else (place - 17) // 16 * 16
         chances = model(torch.tensor([list(text[begin:place])]))[0, -1].softmax(0)
         bits -= math.log2(chances[text[place]].item())
     assert demo.bits_per_byte(model, text) == pytest.approx(bits / len(text), rel=1e-5)

@@ -1,4 +1,4 @@
-"""What a step costs: ours against torch's or another library's, side by side in one process, least of interleaved rounds."""
+"""What a step costs: ours against torch's or another library's, in turns in one process, the least of all rounds."""
 
 import importlib
 import os
@@ -78,7 +78,9 @@ def rules() -> Table:
         row = []
         for work in (SPREAD, SMALL):
             theirs = _named(opponent)
-            ours, other = race([_step(optim.CLASSES[class_name(name)], work), _step(theirs, work, **options)], ROUNDS[work] // 2)
+            ours, other = race(
+                [_step(optim.CLASSES[class_name(name)], work), _step(theirs, work, **options)], ROUNDS[work] // 2
+            )
             row += [_ms(ours), _times(other, ours)]
         table.add_row(name, opponent, *row)
     return table
@@ -105,7 +107,8 @@ def _separate(parameters: list[nn.Parameter]) -> Step:
         norm = nn.utils.clip_grad_norm_(parameters, 1.0)
         if torch.isfinite(norm):
             optimizer.step()
-            torch._foreach_lerp_(averages, parameters, 0.001)
+            for average, p in zip(averages, parameters, strict=True):
+                average.lerp_(p, 0.001)
 
     return step
 
@@ -128,7 +131,7 @@ def _matrices() -> list[nn.Parameter]:
 
 
 def start() -> Table:
-    """The first step of a rule in a new process, without and with its machine code on disk, and what importing costs."""
+    """The first step in a new process, without and with machine code on disk, and what importing costs."""
     table = _table("In a new process (median of 5)", "ms")
     with tempfile.TemporaryDirectory() as cache:
         fresh = [_first_step({"STEEPEST_CACHE": f"{cache}/{run}"}) for run in range(5)]
@@ -155,12 +158,18 @@ def _first_step(environment: dict[str, str]) -> float:
 
 
 def _import_time(modules: str) -> float:
-    return float(_python(f"import time; t = time.perf_counter(); import {modules}; print((time.perf_counter() - t) * 1e3)"))
+    return float(
+        _python(f"import time; t = time.perf_counter(); import {modules}; print((time.perf_counter() - t) * 1e3)")
+    )
 
 
 def _python(code: str, environment: dict[str, str] | None = None) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout
 

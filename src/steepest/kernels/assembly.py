@@ -78,7 +78,9 @@ class Assembly:
             name = f"llvm.masked.load.v{self.lanes}{_suffix(kind)}.p0"
             zeros = (stored, "zeroinitializer")
             self.declarations.add(f"declare {stored} @{name}(ptr, i32, {self.mask}, {stored})")
-            value = self.new(f"call {stored} @{name}(ptr {address}, i32 {_bytes(kind)}, {self.mask} {mask}, {' '.join(zeros)})")
+            value = self.new(
+                f"call {stored} @{name}(ptr {address}, i32 {_bytes(kind)}, {self.mask} {mask}, {' '.join(zeros)})"
+            )
         else:
             value = self.new(f"load {stored}, ptr {address}, align {_bytes(kind)}")
         return self.widen(dtype, value)

@@ -47,8 +47,8 @@ class Graph(NamedTuple):
 class Batch:
     """Parameters with their gradients and states, addressed by kernels.
 
-    states: name -> one tensor for each parameter (those shaped like it). stacked: name -> all units in one tensor, for
-    scalars (units,) and matrix-shaped states (units, m, 1 | 1, n | m, m | n, n). fixed: the parameters stay in one place.
+    fixed: the parameters stay where they are. states: name -> one tensor for each parameter (those shaped like it).
+    stacked: name -> all units in one tensor: scalars (units,), matrix-shaped states (units, m, 1 | 1, n | m, m | n, n).
     """
 
     def __init__(self, form: Form, parameters: list[Tensor], fixed: bool) -> None:
@@ -57,7 +57,7 @@ class Batch:
         self.stacked: dict[str, Tensor] = {}
         parts = 2 if form.dtype.is_complex else 1  # a complex number is a pair of reals, as in torch
         sizes = np.array([p.numel() * parts // form.blocks for p in parameters], np.int64)
-        self.rows = Rows(np.repeat(sizes, form.blocks))
+        self.rows = Rows(np.repeat(sizes, form.blocks).tolist())
         self.size = torch.from_numpy(np.maximum(self.rows.sizes, 1).astype(np.float64))
         self.launchers: dict[Program, Launcher] = {}
         self.addresses: dict[tuple[int, str], list[int]] = {}
@@ -84,7 +84,11 @@ class Batch:
         if self.addresses.get(key) == addresses:
             return
         for tensor, p in zip(tensors, self.parameters, strict=True) if column != "g" else ():
-            if real(tensor.dtype) != launcher.dtypes[column] or tensor.shape != p.shape or tensor.stride() != p.stride():
+            if (
+                real(tensor.dtype) != launcher.dtypes[column]
+                or tensor.shape != p.shape
+                or tensor.stride() != p.stride()
+            ):
                 raise ValueError(
                     f"a tensor of the state {column!r} is {_described(tensor)}, and the parameter is {_described(p)}: "
                     f"states are replaced by load_state_dict"
@@ -109,7 +113,7 @@ def real(dtype: torch.dtype) -> str:
 class Run:
     """One step of one program over one batch, stage by stage.
 
-    gradients: one for each parameter, in the same memory order. given: values of inputs that are not tensors of the batch.
+    gradients: one for each parameter, in its memory order. given: values of inputs that are not tensors of the batch.
     """
 
     def __init__(self, batch: Batch, graph: Graph, gradients: list[Tensor], given: Mapping[str, Any]) -> None:
@@ -126,7 +130,7 @@ class Run:
                 self.batch.point(self.launcher, name, tensors[name])
 
     def stage(self, k: int) -> None:
-        """Run stage k. Everything of earlier stages must have been run, in all batches that share a sum with this one."""
+        """Run stage k. All batches that share a sum with this one must have run the stages before it."""
         stage, values = self.program.stages[k], self.values
         if k == len(self.program.stages) - 1:
             self._read_before_writing()
@@ -206,17 +210,28 @@ class Running(Protocol):
     program: Program
     rule: str
 
-    def stage(self, k: int) -> None: ...
-    def total(self, index: int) -> float: ...
-    def know(self, index: int, value: float) -> None: ...
-    def finish(self) -> dict[str, Any]: ...
+    def stage(self, k: int) -> None:
+        """Run stage k."""
+        ...
+
+    def total(self, index: int) -> float:
+        """Return the sum of a scalar over the tensors of the batch."""
+        ...
+
+    def know(self, index: int, value: float) -> None:
+        """Take a value that all tensors share."""
+        ...
+
+    def finish(self) -> dict[str, Any]:
+        """Write what is left to write; return the values that belong to no state of the batch."""
+        ...
 
 
 def together(runs: Sequence[Running], proceed: Callable[[Sums], bool] | None = None) -> list[dict[str, Any]] | None:
     """Run one step of all batches, stage by stage, so that sums over all tensors of the optimizer are known to each.
 
-    proceed: asked as soon as sums are known; if it says no, nothing has been written yet, nothing will be, and the result
-    is None. Else the result is what `Run.finish` returned for each batch.
+    proceed: asked as soon as sums are known; if it says no, nothing has been written yet, nothing will be, and the
+    result is None. Else the result is what `Run.finish` returned for each batch.
     """
     for k in range(max((len(run.program.stages) for run in runs), default=0)):
         sums = _share(runs, k)

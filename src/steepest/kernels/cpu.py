@@ -24,8 +24,8 @@ class Rows:
 class Launcher:
     """The machine code of one program, and the order sheets and pointer table that it reads.
 
-    dtypes: dtype in memory of p, g and every state of the program. The table keeps addresses, not tensors: whoever calls
-    `point` keeps the tensors alive until `run` has returned.
+    dtypes: dtype in memory of p, g and every state of the program. The table keeps addresses, not tensors: whoever
+    calls `point` keeps the tensors alive until `run` has returned.
     """
 
     def __init__(self, program: Program, rows: Rows, dtypes: Mapping[str, str]) -> None:
@@ -43,7 +43,9 @@ class Launcher:
     def _prepare(self, stage: Stage) -> "_Prepared | None":
         if not (stage.reductions or stage.kept or stage.stores):
             return None
-        return _Prepared(machine.function_address(assemble(self.program, stage, self.columns, self.dtypes)), stage, self)
+        return _Prepared(
+            machine.function_address(assemble(self.program, stage, self.columns, self.dtypes)), stage, self
+        )
 
     def point(self, column: str, addresses: Sequence[int] | np.ndarray) -> None:
         """Set the address of each tensor in a column."""

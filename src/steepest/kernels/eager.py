@@ -1,4 +1,4 @@
-"""The same step by torch operations: for devices, layouts and types that have no kernel. Right everywhere, fast nowhere."""
+"""The same step by torch operations, for what has no kernel. Right everywhere, fast nowhere."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +34,9 @@ class EagerRun:
     def _inputs(self, unit: int, given: Mapping[str, Any]) -> dict[str, Any]:
         form = self.batch.form
         inputs = {name: tensors[unit].to(form.computed_in) for name, tensors in self.memory.items()}
-        shared = {name: value[unit] if isinstance(value, Tensor) and value.ndim else value for name, value in given.items()}
+        shared = {
+            name: value[unit] if isinstance(value, Tensor) and value.ndim else value for name, value in given.items()
+        }
         stacked = {name: stack[unit].clone() for name, stack in self.batch.stacked.items()}
         facts = {"size": self.batch.size[unit], "dtype": form.computed_in, "epsilon": torch.finfo(form.dtype).eps}
         return {**inputs, **shared, **stacked, **facts}

@@ -17,7 +17,7 @@ _forked = False
 
 
 def _after_fork() -> None:
-    global _forked  # noqa: PLW0603  a fact about this process
+    global _forked
     _forked = True  # the pool's threads did not survive, and OpenMP would wait for them for ever
 
 

@@ -1,7 +1,7 @@
 """One stage of a program as a function in LLVM assembly: the frame around the elements.
 
-The function takes one pointer to its *order sheet*, an array of 64-bit words (`SHEET`). All threads run it at once; each
-takes the next row from a shared counter until none is left. A row is up to `ROW` elements of one tensor.
+The function takes one pointer to its *order sheet*, an array of 64-bit words (`SHEET`). All threads run it at once;
+each takes the next row from a shared counter until none is left. A row is up to `ROW` elements of one tensor.
 """
 
 from collections.abc import Mapping

@@ -10,7 +10,7 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.com
 
 
 def unsupported(p: Tensor) -> str:
-    """Return why a parameter has no kernel and takes the formula by torch operations, or "". Each reason is said once."""
+    """Return why a parameter takes the formula by torch operations, or "" if it has a kernel. A reason is said once."""
     reason = _reason(p.device.type, p.dtype, p.layout, type(p))
     if reason:
         _say(reason)

@@ -1,13 +1,13 @@
-"""Works out any value of a program with arrays: scalars between the stages, matrix functions, and the eager fallback."""
+"""Works out any value of a program with tensors: what lies between the stages, and all of it where no kernel runs."""
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from steepest import formula
-from steepest.formula.functions import NUMPY
 from steepest.formula.symbol import CONSTANT, REDUCTIONS, SCALAR, SHARED
 from steepest.kernels import matrix
 from steepest.kernels.plan import Program
@@ -15,22 +15,20 @@ from steepest.kernels.plan import Program
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "neg": operator.neg,
     "abs": abs, "lt": operator.lt, "le": operator.le, "eq": operator.eq, "ne": operator.ne, "and": operator.and_,
-    "or": operator.or_, "sqrt": formula.sqrt, "exp": formula.exp, "log": formula.log, "sign": formula.sign,
-    "maximum": formula.maximum, "minimum": formula.minimum, "where": formula.where, "matmul": operator.matmul,
-    "transpose": formula.transpose, "row_mean": formula.row_mean, "column_mean": formula.column_mean,
-    "sort_columns": formula.sort_columns,
-}  # fmt: skip
-_ON_STACKS: dict[str, Callable[..., Any]] = {
-    "orthogonalize": matrix.orthogonalize, "qr": matrix.qr, "eigenbasis": matrix.eigenbasis,
+    "or": operator.or_, "not": lambda x: ~x if isinstance(x, Tensor) else not x, "float": lambda x: x * 1.0, "sqrt": formula.sqrt, "exp": formula.exp,
+    "log": formula.log, "sign": formula.sign, "maximum": formula.maximum, "minimum": formula.minimum,
+    "where": formula.where, "matmul": operator.matmul, "transpose": formula.transpose, "row_mean": formula.row_mean,
+    "column_mean": formula.column_mean, "sort_columns": formula.sort_columns, "orthogonalize": matrix.orthogonalize,
+    "qr": matrix.qr, "eigenbasis": matrix.eigenbasis,
 }  # fmt: skip
 
 
 class Values:
     """The values of one program, each computed when first asked for.
 
-    inputs: tensors by name, "size" (number of elements), "epsilon" and "dtype". Batched, they hold many tensors at once:
-    elements and matrices are stacks (count, m, n), scalars are (count,) in double. Else there is one tensor, and scalars
-    are numbers or 0-d tensors. With NumPy arrays this is the formula itself.
+    inputs: tensors by name, "size" (number of elements), "epsilon" and "dtype". Batched, they hold many tensors at
+    once: elements and matrices are stacks (count, m, n), scalars are (count,) in double. Else there is one tensor, and
+    scalars are numbers or 0-d tensors.
     """
 
     def __init__(self, program: Program, constants: Sequence[float], inputs: Mapping[str, Any], batched: bool) -> None:
@@ -56,46 +54,27 @@ class Values:
             return self.inputs[rest[0]]
         if operation in ("size", "epsilon"):
             return self.inputs[operation]
-        static = [item for item in rest if type(item) is not int]
+        settings = [item for item in rest if type(item) is not int]
         arguments = [self._argument(a, shape) for a in self.program.arguments(index)]
         if operation in REDUCTIONS:
             return self._reduce(operation, *arguments)
         if operation == "spread":
-            return self._spread(arguments[0])
-        if operation == "float":
-            return arguments[0] * 1.0
-        if operation == "not":
-            return ~arguments[0] if hasattr(arguments[0], "dtype") else not arguments[0]
-        if operation in _ON_STACKS:
-            if isinstance(arguments[0], torch.Tensor):
-                return _ON_STACKS[operation](*arguments, *static)
-            return getattr(formula, operation)(*arguments, *(part for settings in static for part in settings))
-        result = _FUNCTIONS[operation](*arguments, *static)
-        if operation == "where" and isinstance(result, NUMPY):
-            return result.astype(self.inputs["dtype"])  # of two plain numbers NumPy makes float64
-        return result
+            return torch.empty_like(self.inputs["p"]).copy_(torch.as_tensor(arguments[0]))
+        return _FUNCTIONS[operation](*arguments, *settings)
 
     def _argument(self, index: int, shape: str) -> Any:
         """Return a value as an operand of an operation of this shape: a scalar meets elements rounded, and spread."""
         value = self[index]
         meets = shape not in (SCALAR, SHARED, CONSTANT) and self.program.nodes[index][1] in (SCALAR, SHARED)
-        if not meets or not hasattr(value, "dtype"):
+        if not meets or not isinstance(value, Tensor):
             return value
         if value.dtype.is_floating_point:
             value = value.to(self.inputs["dtype"])
         return value.reshape(-1, 1, 1) if value.ndim else value
 
-    def _reduce(self, operation: str, x: Any, y: Any = None) -> Any:
-        if not self.batched and not hasattr(x, "double"):
-            function = getattr(formula, operation)
-            return function(x) if y is None else function(x, y)
+    def _reduce(self, operation: str, x: Tensor, y: Tensor | None = None) -> Tensor:
         over = (-2, -1) if self.batched else tuple(range(x.ndim))
         x = x.double()
         if operation == "largest":
             return x.amax(over) if x.numel() else x.sum(over)
         return {"total": x, "square_total": x * x, "dot": x * (x if y is None else y.double())}[operation].sum(over)
-
-    def _spread(self, value: Any) -> Any:
-        """Give every element the same value."""
-        like = self.inputs["p"]
-        return like * 0 + value if isinstance(like, NUMPY) else like.new_empty(like.shape).copy_(torch.as_tensor(value))

@@ -6,7 +6,7 @@ from steepest.optim.front import CLASSES
 from steepest.optim.optimizer import Optimizer
 from steepest.optim.stats import Stats
 
-__all__ = ["CLASSES", "Optimizer", "Stats"]  # noqa: PLE0604
+__all__ = ["CLASSES", "Optimizer", "Stats"]
 globals().update(CLASSES)
 
 

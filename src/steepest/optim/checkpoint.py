@@ -1,4 +1,4 @@
-"""The state of an optimizer as plain data: keyed by parameter name, checked for names, shapes and dtypes when it is loaded."""
+"""The state of an optimizer as plain data, keyed by parameter name and checked before it is loaded."""
 
 from typing import Any
 
@@ -27,7 +27,10 @@ def save(optimizer: Any) -> dict[str, Any]:
         "format": FORMAT,
         "state": {name_of[p]: dict(state) for p, state in optimizer.state.items() if p in name_of},
         "param_groups": [
-            {**{k: v for k, v in group.items() if k not in ("params", "schedule")}, "params": [name_of[p] for p in group["params"]]}
+            {
+                **{k: v for k, v in group.items() if k not in ("params", "schedule")},
+                "params": [name_of[p] for p in group["params"]],
+            }
             for group in optimizer.param_groups
         ],
         "shared": dict(optimizer._shared),
@@ -38,7 +41,9 @@ def save(optimizer: Any) -> dict[str, Any]:
 def load(optimizer: Any, saved: dict[str, Any]) -> None:
     """Fill an optimizer from a saved state, after everything has been checked."""
     if not isinstance(saved, dict) or "param_groups" not in saved or "state" not in saved:
-        raise ValueError(f"this is not the state of an optimizer: expected a dict from state_dict(), got {type(saved).__name__}")
+        raise ValueError(
+            f"this is not the state of an optimizer: expected a dict from state_dict(), got {type(saved).__name__}"
+        )
     _check_groups(optimizer, saved["param_groups"])
     parameters = {name: p for p, name in names(optimizer.param_groups).items()}
     shapes = _shapes(optimizer)
@@ -58,7 +63,9 @@ def load(optimizer: Any, saved: dict[str, Any]) -> None:
 def _check_groups(optimizer: Any, saved: list[dict[str, Any]]) -> None:
     here = names(optimizer.param_groups)
     if len(saved) != len(optimizer.param_groups):
-        raise ValueError(f"the saved state has {len(saved)} groups of parameters, this optimizer {len(optimizer.param_groups)}")
+        raise ValueError(
+            f"the saved state has {len(saved)} groups of parameters, this optimizer {len(optimizer.param_groups)}"
+        )
     for place, (group, before) in enumerate(zip(optimizer.param_groups, saved, strict=True)):
         own = {here[p] for p in group["params"]}
         missing, unknown = own - set(before["params"]), set(before["params"]) - own
@@ -69,7 +76,9 @@ def _check_groups(optimizer: Any, saved: list[dict[str, Any]]) -> None:
                 + (f"; not in this optimizer: {some(unknown)}" if unknown else "")
             )
         if before.get("rule") != group["rule"]:
-            raise ValueError(f"group {place} was stepped by {before.get('rule')}, and is stepped by {group['rule']} here")
+            raise ValueError(
+                f"group {place} was stepped by {before.get('rule')}, and is stepped by {group['rule']} here"
+            )
 
 
 def _shapes(optimizer: Any) -> dict[Tensor, dict[str, tuple[int, ...]]]:
@@ -92,7 +101,9 @@ def _checked(name: str, p: Tensor, entry: dict[str, Any], shapes: dict[str, tupl
         if key not in shapes:
             raise ValueError(f"the saved state {key!r} of {name} is unknown here; known are {', '.join(shapes)}")
         if tuple(value.shape) != shapes[key]:
-            raise ValueError(f"the saved state {key!r} of {name} has shape {tuple(value.shape)}, and here {shapes[key]}")
+            raise ValueError(
+                f"the saved state {key!r} of {name} has shape {tuple(value.shape)}, and here {shapes[key]}"
+            )
         result[key] = value.detach().clone().to(p.device if key != "step" else "cpu")
     return result
 

@@ -1,6 +1,7 @@
 """The optimizer class of each rule, made from its signature."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from steepest.formula.symbol import ELEMENT
@@ -15,9 +16,11 @@ def optimizer_class(rule: Rule) -> type[Optimizer]:
     """Return a subclass of `Optimizer` for one rule. Hyper-parameters may be given in order, as in torch."""
     names = [*front(rule)]
 
-    def __init__(self: Optimizer, params: Any, *values: Any, **options: Any) -> None:  # noqa: N807
+    def __init__(self: Optimizer, params: Any, *values: Any, **options: Any) -> None:
         if len(values) > len(names):
-            raise TypeError(f"{type(self).__name__} takes at most {len(names)} hyper-parameters in order, got {len(values)}")
+            raise TypeError(
+                f"{type(self).__name__} takes at most {len(names)} hyper-parameters in order, got {len(values)}"
+            )
         for name, value in zip(names, values, strict=False):
             if name in options:
                 raise TypeError(f"{type(self).__name__} got {name} twice")
@@ -49,4 +52,4 @@ def document(rule: Rule) -> str:
     return "\n\n".join(parts)
 
 
-CLASSES: dict[str, type[Optimizer]] = {class_name(name): optimizer_class(rule) for name, rule in RULES.items()}
+CLASSES: dict[str, Callable[..., Optimizer]] = {class_name(name): optimizer_class(rule) for name, rule in RULES.items()}

@@ -1,4 +1,4 @@
-"""A rule and the options around it as one graph: clipping, guard, cautious mask, rounding, running mean, measurements."""
+"""A rule and the options around it as one graph: clipping, cautious mask, rounding, running mean, measurements."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar

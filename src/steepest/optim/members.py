@@ -97,12 +97,14 @@ class Members:
         return dtype
 
     def _stack(self, name: str, shape: str) -> None:
-        """Put the scalar or matrix-shaped states of all members into one tensor; each member keeps a view of its part."""
+        """Put scalar or matrix-shaped states of all members into one tensor, of which each member keeps a view."""
         form, first = self.kind.form, self.parameters[0]
         each = state_shape(shape, first, form.blocks)
         dtype = form.computed_in if shape else torch.float64
         parts = [
-            entry[name].to(first.device, dtype) if name in entry else torch.zeros(each, dtype=dtype, device=first.device)
+            entry[name].to(first.device, dtype)
+            if name in entry
+            else torch.zeros(each, dtype=dtype, device=first.device)
             for entry in self.entries
         ]
         stack = torch.stack(parts)
@@ -123,7 +125,7 @@ class Members:
             self.work[:] = [_dense(p) for p in self.parameters]
         return [_like(g, work) for g, work in zip(gradients, self.work, strict=True)]  # type: ignore[arg-type]
 
-    def _plain(self, gradients: list[Tensor | None]) -> bool:
+    def _plain(self, gradients: list[Any]) -> bool:
         """Whether all gradients are there, contiguous and of the parameters' dtype and size."""
         try:
             same = all(map(_contiguous, gradients)) and set(map(_dtype, gradients)) <= {self.kind.form.dtype}

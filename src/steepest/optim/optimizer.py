@@ -20,8 +20,8 @@ from steepest.optim.settings import (
     OPTIONS,
     PATHS,
     WHOLE,
-    check_names,
     check_given,
+    check_names,
     check_params,
     check_values,
     check_whole,
@@ -36,17 +36,18 @@ from steepest.rule import Rule
 class Optimizer(torch.optim.Optimizer):
     """Steps parameters by an update rule.
 
-    params: tensors, (name, tensor) pairs, or groups as `steepest.groups` makes them; a group may name its own "rule" and
-    override any option. rule: a rule or the name of one. The rule's hyper-parameters follow by keyword; lr is a number
-    or a schedule. Options of every rule:
+    params: tensors, (name, tensor) pairs, or groups as `steepest.groups` makes them; a group may name its own "rule"
+    and override any option. rule: a rule or the name of one. The rule's hyper-parameters follow by keyword; lr is a
+    number or a schedule. Options of every rule:
 
-    clip: bound of the Euclidean norm of all gradients together, applied inside the step; `stats.gradient_norm` is the norm
-        before. skip_nonfinite: leave everything as it is when a gradient is not finite, and count it in `stats.skipped`.
+    clip: bound of the Euclidean norm of all gradients together, applied inside the step; `stats.gradient_norm` is the
+        norm before.
+    skip_nonfinite: leave everything as it is when a gradient is not finite, and count it in `stats.skipped`.
     ema: decay of a running mean of the weights, kept in the state and put in place by `with optimizer.averaged():`.
     cautious: move only where the update agrees with the gradient (arXiv:2411.16085).
     state_dtype: dtype of the states; float32 by default, also for bfloat16 parameters (float64 for float64).
-    rounding: for bfloat16 parameters "nearest", "stochastic" (keeps the mean of many small steps) or "kahan" (keeps what
-        rounding lost in one more tensor).
+    rounding: for bfloat16 parameters "nearest", "stochastic" (keeps the mean of many small steps) or "kahan" (keeps
+        what rounding lost in one more tensor; for float16 as well).
     maximize: ascend instead.
 
     measure: set it to True to have the next steps fill all of `stats`.
@@ -107,7 +108,9 @@ class Optimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         if self._averaged:
-            raise RuntimeError("step() inside `with averaged()`: the weights are the running mean; leave the block first")
+            raise RuntimeError(
+                "step() inside `with averaged()`: the weights are the running mean; leave the block first"
+            )
         pairs = [pair for group in self.param_groups for pair in self._runs(group)]
         self.stats.forget()
         done = together([run for _, run in pairs], self._proceed if self.clip or self.skip_nonfinite else None)
@@ -123,7 +126,9 @@ class Optimizer(torch.optim.Optimizer):
     def _runs(self, group: dict[str, Any]) -> Iterator[tuple[Members, Running]]:
         """Make ready one step of each batch of a group."""
         if hasattr(group.get("schedule"), "over"):
-            raise ValueError(f"lr={group['schedule']!r} does not know the length of the run: write lr=schedule.over(steps)")
+            raise ValueError(
+                f"lr={group['schedule']!r} does not know the length of the run: write lr=schedule.over(steps)"
+            )
         rule = self.rule_of(group)
         values = hyper(rule, group)
         clip = self.clip if self.clip is not None else math.inf if self.skip_nonfinite else None
@@ -202,7 +207,7 @@ class Optimizer(torch.optim.Optimizer):
         return self._rules[group["rule"]]
 
     def names(self) -> dict[Tensor, str]:
-        """Return the name under which each parameter's state is saved: its own, or its place if it was given without."""
+        """Return the name under which each parameter's state is saved: its own, or its place among all."""
         return checkpoint.names(self.param_groups)
 
     @contextmanager
@@ -238,7 +243,7 @@ class Optimizer(torch.optim.Optimizer):
         return rule.average(point, *states, **hyper(rule, group))
 
     def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
-        """Return everything a run of this optimizer consists of, keyed by parameter name; plain data and tensors only."""
+        """Return all that the optimizer needs to go on, keyed by parameter name: plain data and tensors."""
         for before in self._optimizer_state_dict_pre_hooks.values():
             before(self)
         saved = checkpoint.save(self)

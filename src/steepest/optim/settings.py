@@ -14,11 +14,17 @@ from steepest.groups import stack_shape
 from steepest.rule import Rule
 from steepest.rules import RULES
 
-OPTIONS: dict[str, Any] = {"maximize": False, "cautious": False, "rounding": "nearest", "state_dtype": None, "blocks": 1}
+OPTIONS: dict[str, Any] = {
+    "maximize": False,
+    "cautious": False,
+    "rounding": "nearest",
+    "state_dtype": None,
+    "blocks": 1,
+}
 """Options of every rule, for each group of parameters."""
 
 PATHS = ("foreach", "fused", "capturable", "differentiable")
-"""Arguments by which torch chooses between its copies of a rule. There is one here, so they are taken and mean nothing."""
+"""Arguments by which torch chooses between its copies of a rule. Here there is one, so they mean nothing."""
 
 WHOLE: dict[str, Any] = {"clip": None, "skip_nonfinite": False, "ema": None}
 """Options that concern all parameters at once."""
@@ -85,7 +91,7 @@ def check_values(rule: Rule, group: dict[str, Any]) -> None:
     if type(group["blocks"]) is not int or group["blocks"] < 1:
         raise ValueError(f"blocks={group['blocks']!r} must be a whole number from 1")
     if group["rounding"] not in ROUNDINGS:
-        raise ValueError(f'rounding={group["rounding"]!r} is not known: write one of {", ".join(map(repr, ROUNDINGS))}')
+        raise ValueError(f"rounding={group['rounding']!r} is not known: write one of {', '.join(map(repr, ROUNDINGS))}")
     if group["state_dtype"] is not None and not getattr(group["state_dtype"], "is_floating_point", False):
         raise TypeError(f"state_dtype={group['state_dtype']!r} must be a floating torch.dtype such as torch.bfloat16")
 

@@ -12,10 +12,10 @@ from steepest.optim.members import Members
 class Stats:
     """Measurements of the last step, and counts since the optimizer was made.
 
-    gradient_norm: Euclidean norm of all gradients, before clipping; known where clip or skip_nonfinite is on, or the step
-    was measured. The others need `optimizer.measure = True`: update_norm (how far the parameters moved), ratios (by
-    parameter name: update norm over weight norm; about 1e-3 is usual), unchanged (share of parameters that the step left
-    exactly as they were; 1.0 is an optimizer that does nothing).
+    gradient_norm: Euclidean norm of all gradients, before clipping; known where clip or skip_nonfinite is on, or the
+    step was measured. The others need `optimizer.measure = True`: update_norm (how far the parameters moved), ratios
+    (by parameter name: update norm over weight norm; about 1e-3 is usual), unchanged (share of parameters that the step
+    left exactly as they were; 1.0 is an optimizer that does nothing).
     """
 
     gradient_norm: float | None = None

@@ -5,14 +5,19 @@ from math import inf
 from steepest.formula import dot, everywhere, maximum, minimum, sqrt, total, where
 from steepest.rule import rule
 
+_ONE = "the estimate of the distance is one for all parameters"
+
 
 @rule(
     paper="Mishchenko & Defazio 2023, arXiv:2306.06101, Algorithm 4",
     same_as="prodigyopt.Prodigy",
-    breaks=dict.fromkeys(
-        ("agrees-in-float64", "late-gradient-starts-fresh", "nan-stays-home", "groups-are-optimizers", "added-group-joins"),
-        "the estimate of the distance is one for all parameters",
-    ),
+    breaks={
+        "agrees-in-float64": _ONE,
+        "late-gradient-starts-fresh": _ONE,
+        "nan-stays-home": _ONE,
+        "groups-are-optimizers": _ONE,
+        "added-group-joins": _ONE,
+    },
 )
 def prodigy(
     p, g, m, v, s, p0, d: "shared", d_max: "shared", numerator: "shared", *, t, lr=1.0, beta1=0.9, beta2=0.999,
