@@ -424,7 +424,7 @@ def test_blocks_are_the_matrices_that_were_piled_up():
     (list(nn.Linear(2, 2).parameters()), TypeError, "iterable of Parameter"),
     (torch.zeros(3), TypeError, "iterable of Tensor"),
     (3, TypeError, r"takes a model or its named_parameters\(\), and got int"),
-], ids=str)  # fmt: skip
+])  # fmt: skip
 def test_what_cannot_be_sorted_is_refused_in_a_sentence(model, error, text):
     with pytest.raises(error, match=text):
         groups(model)

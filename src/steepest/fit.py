@@ -119,7 +119,7 @@ def fit(  # noqa: PLR0913
         status = _watched(run, test, journal, view)
         keep_average(run.optimizer)
         seconds = perf_counter() - began
-        view.say(_farewell(run, status, seconds, folder))
+    view.say(_farewell(run, status, seconds, folder))
     skipped = run.position.skipped
     return Result(model, plan, journal.history, folder, status, run.position.step, skipped, seconds)
 

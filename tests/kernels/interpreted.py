@@ -22,6 +22,8 @@ import steepest.kernels.batch
 import steepest.optim.optimizer
 from steepest.formula import dot, everywhere, exp, largest, log, norm, square_total, total, where
 from steepest.kernels import gpu, triton_text
+from steepest.kernels.plan import Program
+from steepest.optim.graph import Edits, trace
 from steepest.rule import Rule, rule
 from steepest.rules import RULES
 
@@ -65,8 +67,23 @@ def largest_only(p, g, *, lr=0.5):
     return p * 0 + largest(g)
 
 
+SUMS = ("total", "square_total", "dot", "largest", "row_mean", "column_mean", "matmul")
+
+
 def find(name: str) -> Rule:
+    """Return a rule of the package or of this module."""
     return RULES.get(name) or globals()[name]
+
+
+def program(name: str, **edits: Any) -> Program:
+    """Return what a rule does in its second step."""
+    rule = find(name)
+    return trace(rule, Edits(**edits), (16, 16) if rule.matrix else None, 2, dict(rule.options)).program
+
+
+def has_sums(name: str) -> bool:
+    """Whether numbers depend on the order in which something is added up."""
+    return any(node[0] in SUMS for node in program(name).nodes)
 
 
 def train(
@@ -89,9 +106,9 @@ def train(
     stands for it in the printed kernels.
     """
     rule = find(name)
-    start, gradients = _special(steps) if special else normal(shapes or (MATRICES if rule.matrix else SIZES), steps)
-    memory = [_surrounded(p.to(device, dtype), shifted) for p in start]
-    parameters = [torch.nn.Parameter(_inside(around, p)) for around, p in zip(memory, start, strict=True)]
+    first, gradients = start(special, shapes or (MATRICES if rule.matrix else SIZES), steps)
+    memory = [_surrounded(p.to(device, dtype), shifted) for p in first]
+    parameters = [torch.nn.Parameter(_inside(around, p)) for around, p in zip(memory, first, strict=True)]
     optimizer = steepest.optim.optimizer.Optimizer(parameters, rule=rule, **options)
     optimizer.measure = measure
     changed = partial(re.sub, *(breach or ("", "")))
@@ -113,19 +130,20 @@ def train(
     return {key: value.cpu() for key, value in result.items()}
 
 
-def normal(shapes: tuple[tuple[int, ...], ...], steps: int) -> tuple[list, list]:
+def start(special: bool, shapes: tuple[tuple[int, ...], ...] = (), steps: int = 1) -> tuple[list, list]:
+    """Return parameters, and their gradients at each step.
+
+    special: they are one square matrix of special values, and gradients that meet each of them with each.
+    """
+    if special:
+        values, side = torch.tensor(SPECIAL), len(SPECIAL)
+        p, g = values.repeat(side).view(side, side), values.repeat_interleave(side)
+        return [p], [[g.roll(k).view(side, side)] for k in range(steps)]
     draw = torch.Generator().manual_seed(0)
-    start, *gradients = [
+    first, *gradients = [
         [torch.randn(shape, generator=draw, dtype=torch.float64) for shape in shapes] for _ in range(steps + 1)
     ]
-    return start, gradients
-
-
-def _special(steps: int) -> tuple[list, list]:
-    """Return one square matrix of special values, and gradients that meet each of them with each."""
-    values, side = torch.tensor(SPECIAL), len(SPECIAL)
-    start, gradient = values.repeat(side), values.repeat_interleave(side)
-    return [start.view(side, side)], [[gradient.roll(k).view(side, side)] for k in range(steps)]
+    return first, gradients
 
 
 MARGIN = 64  # elements before and behind a tensor that nobody may write
@@ -198,8 +216,8 @@ def _noting(found: list[str], name: str) -> Callable[..., Any]:
     original = getattr(torch.Tensor, name)
 
     def read(*arguments: Any, **keywords: Any) -> Any:
-        # the interpreter itself moves every argument to the host, where it already is
-        if not sys._getframe(1).f_globals["__name__"].startswith("triton."):
+        # the interpreter reads what it computes with; so does `_converted` for it
+        if not sys._getframe(1).f_globals["__name__"].startswith(("triton.", __name__)):
             found.append(name)
         return original(*arguments, **keywords)
 

@@ -142,18 +142,6 @@ def test_an_empty_tensor_among_others_has_sums_of_zero():
     assert [float(optimizer.state[p]["s"]) for p in parameters] == [0.0, 3.0 + 2.0 + 1.0, 0.0]
 
 
-@rule
-def hides(p, g, m, *, lr=0.1):
-    """What a fused multiply-add would change: a product that cancels."""
-    m = p * g - g * p
-    return p - lr * m, m
-
-
-def test_products_are_rounded_before_they_are_added():
-    starts, gradients = problem([(1000,)])
-    assert different(by_kernel(hides, starts, gradients), starts) == 0
-
-
 def test_the_comparison_itself_sees_one_bit():
     a = np.ones(5, np.float32)
     b = a.copy()

@@ -30,6 +30,10 @@ class Form(NamedTuple):
     matrix: tuple[int, int] | None = None
     blocks: int = 1
 
+    def facts(self) -> dict[str, Any]:
+        """Return what a formula may ask of the numbers it computes with."""
+        return {"dtype": self.computed_in, "stored": _real(self.dtype), "epsilon": torch.finfo(self.dtype).eps}
+
     @property
     def computed_in(self) -> torch.dtype:
         """The dtype of the arithmetic: double for double, else single."""
@@ -107,7 +111,11 @@ def _described(tensor: Tensor) -> str:
 
 def real(dtype: torch.dtype) -> str:
     """Return the name of a dtype, of one part for complex numbers."""
-    return {torch.complex64: "float32", torch.complex128: "float64"}.get(dtype) or str(dtype).removeprefix("torch.")
+    return str(_real(dtype)).removeprefix("torch.")
+
+
+def _real(dtype: torch.dtype) -> torch.dtype:
+    return {torch.complex64: torch.float32, torch.complex128: torch.float64}.get(dtype, dtype)
 
 
 class Run:
@@ -192,7 +200,7 @@ class _Inputs(dict):
     def __init__(self, batch: Batch, gradients: list[Tensor], given: Mapping[str, Any]) -> None:
         super().__init__(given)
         self.update(batch.stacked)
-        self.update(size=batch.size, dtype=batch.form.computed_in, epsilon=torch.finfo(batch.form.dtype).eps)
+        self.update(size=batch.size, **batch.form.facts())
         self.batch, self.gradients = batch, gradients
 
     def __missing__(self, name: str) -> Tensor:

@@ -38,8 +38,7 @@ class EagerRun:
             name: value[unit] if isinstance(value, Tensor) and value.ndim else value for name, value in given.items()
         }
         stacked = {name: stack[unit].clone() for name, stack in self.batch.stacked.items()}
-        facts = {"size": self.batch.size[unit], "dtype": form.computed_in, "epsilon": torch.finfo(form.dtype).eps}
-        return {**inputs, **shared, **stacked, **facts}
+        return {**inputs, **shared, **stacked, "size": self.batch.size[unit], **form.facts()}
 
     def stage(self, k: int) -> None:
         """Do nothing: values are worked out when asked for, and written at the end."""

@@ -1,9 +1,11 @@
 """The same step on a GPU: Triton kernels and tables that stay on the device, and nothing that waits for it."""
 
+import atexit
 import functools
 import hashlib
 import linecache
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -51,19 +53,18 @@ def load(text: str) -> dict[str, Any]:
 
 
 @functools.cache
-def keep_binaries() -> tempfile.TemporaryDirectory[str] | None:
+def keep_binaries() -> None:
     """Give Triton a folder for its binaries where it cannot write its own, which it would raise for."""
     from triton import knobs
 
     try:
         os.makedirs(knobs.cache.dir, exist_ok=True)
         if os.access(knobs.cache.dir, os.W_OK | os.X_OK):
-            return None
+            return
     except OSError:
         pass
-    folder = tempfile.TemporaryDirectory(prefix="steepest-")
-    knobs.cache.dir = folder.name
-    return folder  # the cache of this function keeps it until the process ends
+    knobs.cache.dir = tempfile.mkdtemp(prefix="steepest-")
+    atexit.register(shutil.rmtree, knobs.cache.dir, ignore_errors=True)
 
 
 def upload(values: Any, device: torch.device) -> Tensor:
@@ -91,7 +92,7 @@ class GpuLauncher:
         self.tensor, self.start = (upload(x, device) for x in (np.repeat(np.arange(self.units), each), start))
         self.sizes, self.first = upload(sizes, device), upload(first, device)
         self.addresses = np.zeros((self.units, len(self.columns)), np.int64)
-        self.known: list[float] = []
+        self.known = b""
         self.pointers: Tensor | None = None
         self.constants = torch.zeros(1, dtype=torch.float64, device=device)
         self.stages = [self._kernels(stage) for stage in program.stages]
@@ -110,9 +111,10 @@ class GpuLauncher:
 
     def know(self, constants: Sequence[float]) -> None:
         """Set the scalars of the rule at this step."""
-        if constants and self.known != constants:
-            self.known = list(constants)
-            self.constants = upload(np.array(constants, np.float64), self.device)
+        numbers = np.array(constants, np.float64)
+        if self.known != numbers.tobytes():
+            self.known = numbers.tobytes()
+            self.constants = upload(numbers, self.device)
 
     def run(self, stage: int, values: Sequence[Any]) -> Tensor:
         """Launch one stage. values: what `scalars` names. Returns its sums, (units, reductions), once it gets there."""
@@ -177,10 +179,10 @@ def _on(device: torch.device, value: Any) -> Any:
 
 
 class GpuRun(Run):
-    """As `Run`, on a GPU. What is known of a step as it runs, such as sums over all tensors, are tensors on the device.
+    """As `Run`, on a GPU. What becomes known as a step runs, such as sums over all tensors, are tensors on the device.
 
-    Raises RuntimeError while a CUDA graph is captured: Python works out the scalars of a rule at every step, and a replay
-    would repeat those of one step for ever.
+    Raises RuntimeError while a CUDA graph is captured: Python works out the scalars of a rule at every step, and a
+    replay would repeat those of one step for ever.
     """
 
     def __init__(self, batch: Batch, graph: Graph, gradients: list[Tensor], given: Mapping[str, Any]) -> None:

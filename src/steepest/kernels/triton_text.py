@@ -15,9 +15,28 @@ ROW = 4096  # elements of one program of the grid; sums are added row by row
 BLOCK = 1024  # elements at a time: eight for each thread
 ALIGNMENT = 16  # bytes of the widest load
 
+_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+_ROWS = 128  # sums of rows added at a time
+
 _HEAD = """\
 import triton
 import triton.language as tl
+"""
+
+_STAGE = """
+
+@triton.jit
+def stage(row_tensor, row_start, pointers, sizes, constants, scalars, sums):
+"""
+
+_TOTALS = f"""
+
+@triton.jit
+def totals(sums, first_row, result):
+    tensor = tl.program_id(0).to(tl.int64)
+    first = tl.load(first_row + tensor)
+    last = tl.load(first_row + tensor + 1)
+    lanes = tl.arange(0, {_ROWS})
 """
 
 _STOCHASTIC = '''
@@ -85,9 +104,8 @@ class _Writer:
         self._loop("whole, length", wide=False)
         for place, index in enumerate(self.stage.reductions):
             self._line(f"tl.store(sums + row * {len(self.stage.reductions)} + {place}, {self._joined(place, index)})")
-        text = "\n".join(self.lines)
-        head = _HEAD + (_STOCHASTIC if "stochastic(" in text else "")
-        return f"{head}\n\n{_signature}\n{text}\n{self._totals()}"
+        body = "\n".join(self.lines)
+        return "".join([_HEAD, _STOCHASTIC if "stochastic(" in body else "", _STAGE, body, "\n", self._totals()])
 
     def _line(self, text: str, depth: int = 1) -> None:
         self.lines.append("    " * depth + text)
@@ -214,21 +232,4 @@ class _Writer:
             self._line(f"sum{place} = {self._sum(f'sum{place}', value, index)}", 2)
         for place, index in enumerate(self.stage.reductions):
             self._line(f"tl.store(result + tensor * {count} + {place}, {self._joined(place, index)})")
-        return "\n".join([_TOTALS, *self.lines, ""])
-
-
-_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
-_ROWS = 128  # sums of rows added at a time
-
-_signature = """\
-@triton.jit
-def stage(row_tensor, row_start, pointers, sizes, constants, scalars, sums):"""
-
-_TOTALS = f"""
-
-@triton.jit
-def totals(sums, first_row, result):
-    tensor = tl.program_id(0).to(tl.int64)
-    first = tl.load(first_row + tensor)
-    last = tl.load(first_row + tensor + 1)
-    lanes = tl.arange(0, {_ROWS})"""
+        return _TOTALS + "\n".join(self.lines) + "\n"

@@ -9,26 +9,46 @@ from torch import Tensor
 
 from steepest import formula
 from steepest.formula.symbol import CONSTANT, REDUCTIONS, SCALAR, SHARED
-from steepest.kernels import matrix
+from steepest.kernels import matrix, rounding
 from steepest.kernels.plan import Program
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "neg": operator.neg,
-    "abs": abs, "lt": operator.lt, "le": operator.le, "eq": operator.eq, "ne": operator.ne, "and": operator.and_,
-    "or": operator.or_, "not": lambda x: ~x if isinstance(x, Tensor) else not x, "float": lambda x: x * 1.0, "sqrt": formula.sqrt, "exp": formula.exp,
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "neg": operator.neg, "abs": abs, "lt": operator.lt,
+    "le": operator.le, "eq": operator.eq, "ne": operator.ne, "and": operator.and_, "or": operator.or_,
+    "not": lambda x: ~x if isinstance(x, Tensor) else not x, "sqrt": formula.sqrt, "exp": formula.exp,
     "log": formula.log, "sign": formula.sign, "maximum": formula.maximum, "minimum": formula.minimum,
-    "where": formula.where, "matmul": operator.matmul, "transpose": formula.transpose, "row_mean": formula.row_mean,
+    "matmul": operator.matmul, "transpose": formula.transpose, "row_mean": formula.row_mean,
     "column_mean": formula.column_mean, "sort_columns": formula.sort_columns, "orthogonalize": matrix.orthogonalize,
-    "qr": matrix.qr, "eigenbasis": matrix.eigenbasis,
+    "qr": matrix.qr, "eigenbasis": matrix.eigenbasis, "stochastic": rounding.stochastic_bfloat16,
 }  # fmt: skip
+
+
+def _divide(a: Any, b: Any, dtype: torch.dtype) -> Any:
+    if isinstance(b, Tensor) and not isinstance(a, Tensor):
+        a = torch.as_tensor(a, dtype=b.dtype, device=b.device)  # number / tensor is reciprocal and times in torch
+    return a / b
+
+
+def _where(condition: Any, a: Any, b: Any, dtype: torch.dtype) -> Any:
+    if not isinstance(condition, Tensor):
+        return a if condition else b
+    return torch.where(condition, *(torch.as_tensor(x, dtype=dtype, device=condition.device) for x in (a, b)))
+
+
+def _number(x: Any, dtype: torch.dtype) -> Any:
+    return x.to(dtype) if isinstance(x, Tensor) else float(x)
+
+
+# Where torch would take a dtype from numbers: these are told the one of the result.
+_TYPED: dict[str, Callable[..., Any]] = {"div": _divide, "where": _where, "float": _number}
 
 
 class Values:
     """The values of one program, each computed when first asked for.
 
-    inputs: tensors by name, "size" (number of elements), "epsilon" and "dtype". Batched, they hold many tensors at
-    once: elements and matrices are stacks (count, m, n), scalars are (count,) in double. Else there is one tensor, and
-    scalars are numbers or 0-d tensors.
+    inputs: tensors by name, "size" (number of elements), "epsilon", "dtype" (computed in) and "stored" (the
+    parameter's). Batched, they hold many tensors at once: elements and matrices are stacks (count, m, n), scalars are
+    (count,) in double. Else there is one tensor, and scalars are numbers or 0-d tensors.
     """
 
     def __init__(self, program: Program, constants: Sequence[float], inputs: Mapping[str, Any], batched: bool) -> None:
@@ -60,6 +80,10 @@ class Values:
             return self._reduce(operation, *arguments)
         if operation == "spread":
             return torch.empty_like(self.inputs["p"]).copy_(torch.as_tensor(arguments[0]))
+        if operation == "nearest":
+            return arguments[0].to(self.inputs["stored"]).to(self.inputs["dtype"])
+        if operation in _TYPED:
+            return _TYPED[operation](*arguments, torch.float64 if shape in (SCALAR, SHARED) else self.inputs["dtype"])
         return _FUNCTIONS[operation](*arguments, *settings)
 
     def _argument(self, index: int, shape: str) -> Any:

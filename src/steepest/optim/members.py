@@ -119,7 +119,7 @@ class Members:
         gradients = [p.grad for p in self.parameters]
         if self.kind.plain and self._plain(gradients):
             return gradients  # type: ignore[return-value]
-        if any(gradient is None for gradient in gradients):
+        if any(gradient is None for gradient in gradients) or list(map(_size, self.parameters)) != self.sizes:
             return None
         if not self.kind.dense:
             self.work[:] = [_dense(p) for p in self.parameters]

@@ -69,6 +69,8 @@ class Optimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with options of their own. Keys: "params", "rule", and any option of that rule."""
         rule = find_rule(param_group.get("rule", self.rule))
+        if self._rules.setdefault(rule.name, rule) is not rule:
+            raise ValueError(f"two rules of this optimizer are called {rule.name}: give one of them another name")
         known = {**front(rule), **OPTIONS}
         check_names([key for key in param_group if key not in GROUP], [*known, *PATHS], f"a group of {rule.name}")
         chosen = {name: self.defaults[name] for name in known if rule is self.rule or name in ("lr", *OPTIONS)}
@@ -85,7 +87,6 @@ class Optimizer(torch.optim.Optimizer):
         super().add_param_group(group)
         for name in [name for name in group if name not in known and name not in GROUP]:
             del group[name]  # torch fills in all defaults, also those of the other groups' rule
-        self._rules[rule.name] = rule
 
     def bind(self, steps: int) -> None:
         """Tell schedules that do not know it yet how many steps the run has."""
