@@ -108,7 +108,7 @@ def fit(  # noqa: PLR0913
         clip=clip, seed=seed,
     )  # fmt: skip
     measured = checks.check_metrics(metrics, val)
-    test = None if val is None else Test(open_source(val, batch_size, None), measured)
+    evaluation = None if val is None else Evaluation(open_source(val, batch_size, None), measured)
     folder = None if out is None else Path(out)
     start = {"config": _config(run, batch_size, seed), "versions": _versions(), "plan": plan and plan.to_dict()}
     with nullcontext() if folder is None else EventFile(folder) as file, screen(run.steps, log) as view:
@@ -116,7 +116,7 @@ def fit(  # noqa: PLR0913
         if plan is not None:
             view.say(str(plan))
         began = perf_counter()
-        status = _watched(run, test, journal, view)
+        status = _watched(run, evaluation, journal, view)
         keep_average(run.optimizer)
         seconds = perf_counter() - began
     view.say(_farewell(run, status, seconds, folder))
@@ -125,17 +125,17 @@ def fit(  # noqa: PLR0913
 
 
 @dataclass(frozen=True)
-class Test:
+class Evaluation:
     """What is evaluated during a run."""
 
     source: Source
     metrics: Metrics
 
 
-def _watched(run: Run, test: Test | None, journal: Journal, view: Screen) -> str:
+def _watched(run: Run, evaluation: Evaluation | None, journal: Journal, view: Screen) -> str:
     """Train, and let the journal know how it ended."""
     try:
-        status = _train(run, test, journal, view)
+        status = _train(run, evaluation, journal, view)
     except BaseException as error:
         journal.end("failed", steps=run.position.step, error=f"{type(error).__name__}: {error}")
         raise
@@ -143,7 +143,7 @@ def _watched(run: Run, test: Test | None, journal: Journal, view: Screen) -> str
     return status
 
 
-def _train(run: Run, test: Test | None, journal: Journal, view: Screen) -> str:
+def _train(run: Run, evaluation: Evaluation | None, journal: Journal, view: Screen) -> str:
     """Make the run's steps with everything that goes with them; return how it ended."""
     milestones = {round(run.steps * part / EVALUATIONS) for part in range(1, EVALUATIONS + 1)}
     with interruption() as interrupted:
@@ -151,8 +151,8 @@ def _train(run: Run, test: Test | None, journal: Journal, view: Screen) -> str:
             journal.step(step)
             view.step(step)
             done = step.index + 1
-            if test is not None and done in milestones and not interrupted():
-                scores = evaluate(run, test.source, test.metrics, interrupted)
+            if evaluation is not None and done in milestones and not interrupted():
+                scores = evaluate(run, evaluation.source, evaluation.metrics, interrupted)
                 if scores is not None:
                     row = {f"val/{name}": value for name, value in scores.items()}
                     journal.evaluation({"step": done, **row})

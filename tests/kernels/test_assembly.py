@@ -1,4 +1,4 @@
-"""Every operation gives NumPy's bits on special values, and every conversion those of torch; and so do formulas of them."""
+"""Every operation gives NumPy's bits on special values, every conversion those of torch; so do random formulas."""
 
 import os
 
@@ -152,7 +152,8 @@ LEAVES = st.sampled_from(["p", "g", "m", "v"])
 def grown(elements):
     """Larger formulas of smaller ones."""
     condition = st.tuples(st.sampled_from(["<", "<=", ">", "==", "!="]), elements, elements)
-    conditions = condition | st.tuples(st.sampled_from(["&", "|"]), condition, condition) | st.tuples(st.just("~"), condition)
+    joined = st.tuples(st.sampled_from(["&", "|"]), condition, condition)
+    conditions = condition | joined | st.tuples(st.just("~"), condition)
     return st.one_of(
         st.tuples(st.sampled_from(["+", "-", "*", "/", "maximum", "minimum"]), elements, elements),
         st.tuples(st.sampled_from(["+", "-", "*", "/", "maximum", "minimum"]), elements, NUMBERS),

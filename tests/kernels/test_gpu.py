@@ -3,6 +3,7 @@
 The tests marked gpu are the only ones that need a GPU; the others run its kernels in Triton's interpreter.
 """
 
+import importlib.util
 import inspect
 import sys
 import warnings
@@ -11,7 +12,7 @@ from pathlib import Path
 import interpreted
 import pytest
 import torch
-from interpreted import close, same_bits, train
+from interpreted import close, has_sums, same_bits, train
 
 from steepest.kernels import gpu
 from steepest.kernels.ptx import breaches, compile_for
@@ -101,20 +102,42 @@ def test_reasons_to_have_no_kernels(monkeypatch):
     gpu.missing.cache_clear()
 
 
+def benchmark():
+    spec = importlib.util.spec_from_file_location("benchmark", Path(__file__).parents[2] / "benchmarks" / "gpu.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_benchmark_says_that_there_is_nothing_to_measure(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    benchmark().main()
+    assert capsys.readouterr().out == "not measured: no CUDA device\n"
+
+
+def test_the_benchmark_has_a_row_for_each_rule_and_work(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    module = benchmark()
+    monkeypatch.setattr(module, "ROUNDS", 1)
+    table = module.table(torch.float32, "cpu", {"two": [5, 7]})
+    assert table.row_count == len(module.RULES)
+    assert "none" not in list(table.columns[3].cells)[: len(module.FUSED)]
+
+
 # On a GPU.
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", [name for name in RULES if not RULES[name].matrix])
-@pytest.mark.parametrize("shifted", [False, True], ids=["aligned", "shifted"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.complex64], ids=str)
-def test_cuda_gives_the_numbers_of_the_cpu(name, shifted, dtype):
-    keywords = {"shifted": shifted, "dtype": dtype, "shapes": (*interpreted.SIZES, (300_001,))}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # the eager formula would say so
-        got = train(name, device="cuda", **keywords)
-    law = close if interpreted.has_sums(name) else same_bits
-    law(got, train(name, **keywords))
+def test_cuda_gives_the_numbers_of_the_cpu(name):
+    law = close if has_sums(name) else same_bits
+    for dtype in (torch.float32, torch.bfloat16, torch.float64, torch.complex64):
+        for shifted in (False, True):
+            keywords = {"shifted": shifted, "dtype": dtype, "shapes": (*interpreted.SIZES, (300_001,))}
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # the formula by torch operations would say so
+                got = train(name, device="cuda", **keywords)
+            law(got, train(name, **keywords))
 
 
 @pytest.mark.gpu
@@ -133,7 +156,8 @@ def test_cuda_computes_operations_that_no_rule_has(name):
 @pytest.mark.parametrize(
     "options",
     [
-        {"rounding": "stochastic"}, {"rounding": "kahan"}, {"state_dtype": torch.bfloat16}, {"ema": 0.9, "maximize": True},
+        {"rounding": "stochastic"}, {"rounding": "kahan"}, {"state_dtype": torch.bfloat16},
+        {"ema": 0.9, "maximize": True},
     ],
     ids=str,
 )  # fmt: skip

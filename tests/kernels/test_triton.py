@@ -22,6 +22,7 @@ def interpreter():
     process.close()
 
 
+FEW = ((0,), (17,), (1500,))  # whole blocks and parts of one
 ELEMENTWISE = [name for name in RULES if not RULES[name].matrix and not has_sums(name)]
 
 
@@ -46,7 +47,7 @@ def test_the_numbers_are_those_of_the_formula(interpreter, name):
 
 @pytest.mark.parametrize("name", [name for name in RULES if not RULES[name].matrix])
 def test_special_values_are_kept(interpreter, name):
-    same_bits(interpreter(train, name, special=True), train(name, special=True))
+    same_bits(interpreter(train, name, special=True, steps=2), train(name, special=True, steps=2))
 
 
 @pytest.mark.parametrize("name", ["logical", "summing", "guarded", "largest_only"])
@@ -54,7 +55,8 @@ def test_special_values_are_kept(interpreter, name):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_operations_that_no_rule_has(interpreter, name, special, dtype):
     law = close if name == "summing" else same_bits
-    law(interpreter(train, name, special=special, dtype=dtype), train(name, special=special, dtype=dtype))
+    keywords = {"special": special, "dtype": dtype, "shapes": FEW}
+    law(interpreter(train, name, **keywords), train(name, **keywords))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -64,11 +66,11 @@ def test_exp_and_log_are_as_good_as_they_get(interpreter, dtype):
     close(got, expected, within=4 * torch.finfo(dtype).eps)
 
 
-@pytest.mark.parametrize("name", ["adamw", "lamb", "soap"])
+@pytest.mark.parametrize("name", ["adamw", "lamb"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_addresses_that_are_not_aligned(interpreter, name, dtype):
-    law = close if has_sums(name) else same_bits
-    law(interpreter(train, name, dtype=dtype, shifted=True), train(name, dtype=dtype, shifted=True))
+    law, keywords = close if has_sums(name) else same_bits, {"dtype": dtype, "shifted": True, "shapes": FEW}
+    law(interpreter(train, name, **keywords), train(name, **keywords))
 
 
 LOW = {"dtype": torch.bfloat16}
@@ -90,11 +92,13 @@ WITH_SUMS = [
 
 @pytest.mark.parametrize(("name", "options"), OPTIONS, ids=str)
 def test_options_change_nothing_about_it(interpreter, name, options):
+    options = {"shapes": FEW} | options
     same_bits(interpreter(train, name, **options), train(name, **options))
 
 
 @pytest.mark.parametrize(("name", "options"), WITH_SUMS, ids=str)
 def test_options_with_sums_change_nothing_about_it(interpreter, name, options):
+    options = {"shapes": FEW} | options
     close(interpreter(train, name, **options), train(name, **options))
 
 
@@ -221,10 +225,8 @@ def test_the_law_catches_narrow_loads():
         law_exact(re.sub(r"tl\.multiple_of\((.*), 16\)", r"\1", text))
 
 
-@pytest.mark.parametrize("name", ["sgd", "lion"])
-def test_machine_code_has_no_fused_multiply_add(name):
-    # Rules without a division or a root, for those are made of fused multiply-adds themselves.
-    (text,) = texts(name)
+def test_machine_code_has_no_fused_multiply_add():
+    (text,) = texts("lion")  # without a division or a root: those are made of fused multiply-adds themselves
     exact, fused = compile_for(text)["stage"]["sass"], compile_for(text, enable_fp_fusion=True)["stage"]["sass"]
     assert "FFMA" not in exact
     assert "LDG.E.128" in exact

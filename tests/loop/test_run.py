@@ -10,7 +10,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from steepest.groups import groups
 from steepest.loop import Run
+from steepest.optim import Muon
 from steepest.schedules import linear, warmup
 from steepest.snapshot import random_state
 
@@ -94,8 +96,12 @@ def test_the_comparison_sees_one_update_too_many():
     assert not same(model, twin)
 
 
-def run(model, samples, **more):
-    return Run(model, loss, samples, optimizer=adam(model), batch_size=8, **({"steps": STEPS} | more))
+def run(model, samples, optimizer=adam, **more):
+    return Run(model, loss, samples, optimizer=optimizer(model), batch_size=8, **({"steps": STEPS} | more))
+
+
+def ours(model):
+    return Muon(groups(model), lr=0.01, skip_nonfinite=True, ema=0.9)
 
 
 def test_a_run_left_and_taken_up_again_is_the_whole_run():
@@ -111,22 +117,23 @@ def test_a_run_left_and_taken_up_again_is_the_whole_run():
     assert same(model, twin)
 
 
+@pytest.mark.parametrize("optimizer", [adam, ours])
 @pytest.mark.parametrize("stop", [1, 5, 7])
-def test_a_run_goes_on_from_its_state_in_another_process(stop):
+def test_a_run_goes_on_from_its_state_in_another_process(stop, optimizer):
     samples, model = data(), network()
     start = copy.deepcopy(model)
-    whole = run(model, samples, schedule=linear())
+    whole = run(model, samples, optimizer, schedule=linear())
     torch.manual_seed(1)
     losses = [step.loss for step in whole]
 
     torch.manual_seed(1)
-    first = run(copy.deepcopy(start), samples, schedule=linear())
+    first = run(copy.deepcopy(start), samples, optimizer, schedule=linear())
     for _ in itertools.islice(first, stop):
         pass
     file = io.BytesIO()
     torch.save(first.state_dict(), file)
     file.seek(0)
-    second = run(copy.deepcopy(start), samples, schedule=linear())
+    second = run(copy.deepcopy(start), samples, optimizer, schedule=linear())
     torch.manual_seed(99)
     second.load_state_dict(torch.load(file, weights_only=True))
     assert [step.loss for step in second] == losses[stop:]

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-_MAGIC = b"steepest machine code 1\n"
+_MAGIC = b"steepest machine code 2\n"
 _DIGEST = 32
 _engines: list[Any] = []  # an engine owns its machine code; functions outlive the optimizers that asked for them
 
@@ -20,14 +20,15 @@ def function_address(assembly: str) -> int:
     A cached object file is used if it is whole; whatever is wrong with the cache costs a compilation, never an error.
     """
     target = _target()
-    path = _cache_folder() / f"{_key(assembly)}.o"
-    code = _read(path)
+    key = _key(assembly)
+    path = _cache_folder() / f"{key}.o"
+    code = _read(path, key)
     if code is not None:
         address = _load(target, code)
         if address is not None:
             return address
     code = _compile(target, assembly)
-    _write(path, code)
+    _write(path, _sealed(key, code))
     address = _load(target, code)
     if address is None:
         raise RuntimeError("llvmlite compiled a kernel and could not load it again")
@@ -89,14 +90,17 @@ def _load(target: Any, code: bytes) -> int | None:
 
 
 def _cache_folder() -> Path:
-    """Return where machine code is kept: $STEEPEST_CACHE, else the user's cache folder."""
+    """Return where machine code is kept: $STEEPEST_CACHE, else the user's cache folder, else nowhere."""
     chosen = os.environ.get("STEEPEST_CACHE")
     if chosen:
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "steepest"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if base.startswith("~"):  # a user without home and name
+        base = os.devnull
+    return Path(base, "steepest")
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: Path, key: str) -> bytes | None:
     """Return the code in a cache file, or None if it is missing, damaged or another user's."""
     try:
         if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
@@ -105,21 +109,22 @@ def _read(path: Path) -> bytes | None:
     except OSError:
         return None
     code = content[len(_MAGIC) + _DIGEST :]
-    return code if content == _sealed(code) else None
+    return code if content == _sealed(key, code) else None
 
 
-def _sealed(code: bytes) -> bytes:
-    return _MAGIC + hashlib.blake2b(code, digest_size=_DIGEST).digest() + code
+def _sealed(key: str, code: bytes) -> bytes:
+    """Return what is kept of a kernel: a digest that is right for this code under this key only, and the code."""
+    return _MAGIC + hashlib.blake2b(code, key=key.encode(), digest_size=_DIGEST).digest() + code
 
 
-def _write(path: Path, code: bytes) -> None:
+def _write(path: Path, content: bytes) -> None:
     """Put the file in place whole, or not at all."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(_sealed(code))
+                file.write(content)
             os.replace(temporary, path)
         except OSError:
             os.unlink(temporary)
