@@ -197,8 +197,11 @@ def uploads(name: str, rates: tuple[float, ...], fresh: bool) -> list[int]:
     return counts
 
 
-def waits(name: str, **options: Any) -> list[str]:
-    """Return by which methods the stages of a step read a tensor back to the host, which on a GPU is to wait for it."""
+def waits(name: str, breach: bool = False, **options: Any) -> list[str]:
+    """Return by which methods the stages of a step read a tensor back to the host, which on a GPU is to wait for it.
+
+    breach: sums over all tensors are Python numbers, as on the CPU.
+    """
     found: list[str] = []
     readers = ("item", "tolist", "numpy", "__float__", "__int__", "__bool__", "__array__", "cpu")
     run = steepest.kernels.batch.together
@@ -207,7 +210,11 @@ def waits(name: str, **options: Any) -> list[str]:
         with mock.patch.multiple(torch.Tensor, **{n: _noting(found, n) for n in readers}):
             return run(*arguments)
 
-    with mock.patch.object(steepest.optim.optimizer, "together", watched):
+    total = steepest.kernels.batch.Run.total if breach else gpu.GpuRun.total
+    with (
+        mock.patch.object(steepest.optim.optimizer, "together", watched),
+        mock.patch.object(gpu.GpuRun, "total", total),
+    ):
         train(name, steps=2, **options)
     return sorted(set(found))
 

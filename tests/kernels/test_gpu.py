@@ -60,8 +60,8 @@ def test_no_option_reads_the_device(interpreter, options):
     assert interpreter(interpreted.waits, "adamw", **options) == []
 
 
-def test_the_law_of_not_reading_catches_a_question(interpreter):
-    assert interpreter(interpreted.waits, "adamw", skip_nonfinite=True) != []  # asks whether to go on
+def test_the_law_of_not_reading_catches_a_look(interpreter):
+    assert interpreter(interpreted.waits, "prodigy", breach=True) == ["__float__"]
 
 
 def test_a_step_can_be_left_out_on_the_device(interpreter):

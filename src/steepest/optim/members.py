@@ -1,6 +1,6 @@
 """Which parameters are stepped together: same device, dtype, step count and, for matrix rules, shape."""
 
-from operator import is_
+from operator import attrgetter, is_
 from typing import Any, NamedTuple
 
 import torch
@@ -11,8 +11,7 @@ from steepest.groups import stack_shape
 from steepest.kernels.batch import Batch, Form
 from steepest.rule import Rule
 
-_address, _size, _contiguous = Tensor.data_ptr, Tensor.numel, Tensor.is_contiguous
-_dtype = Tensor.dtype.__get__  # type: ignore[attr-defined]
+_address, _contiguous, _bytes = Tensor.data_ptr, Tensor.is_contiguous, attrgetter("nbytes")
 
 
 class Kind(NamedTuple):
@@ -40,7 +39,7 @@ class Members:
         self.work = parameters if kind.dense else [_dense(p) for p in parameters]
         self.addresses = list(map(_address, parameters))
         self.batch = Batch(kind.form, self.work, fixed=kind.dense)
-        self.sizes = [p.numel() for p in parameters]
+        self.bytes = list(map(_bytes, parameters))
         self.tensors: dict[str, list[Tensor]] = {}  # the states as they were found, to notice when one is replaced
         for entry in self.entries:
             entry["step"] = self.step
@@ -119,18 +118,17 @@ class Members:
         gradients = [p.grad for p in self.parameters]
         if self.kind.plain and self._plain(gradients):
             return gradients  # type: ignore[return-value]
-        if any(gradient is None for gradient in gradients) or list(map(_size, self.parameters)) != self.sizes:
+        if any(gradient is None for gradient in gradients) or list(map(_bytes, self.parameters)) != self.bytes:
             return None
         if not self.kind.dense:
             self.work[:] = [_dense(p) for p in self.parameters]
         return [_like(g, work) for g, work in zip(gradients, self.work, strict=True)]  # type: ignore[arg-type]
 
     def _plain(self, gradients: list[Any]) -> bool:
-        """Whether all gradients are there, contiguous and of the parameters' dtype and size."""
+        """Whether all gradients are there, contiguous and as large as the parameters (torch sees to their dtype)."""
         try:
-            same = all(map(_contiguous, gradients)) and set(map(_dtype, gradients)) <= {self.kind.form.dtype}
-            return same and list(map(_size, gradients)) == self.sizes
-        except (TypeError, RuntimeError):  # a missing one; a sparse one
+            return all(map(_contiguous, gradients)) and list(map(_bytes, gradients)) == self.bytes
+        except (TypeError, AttributeError, RuntimeError):  # a missing one; a sparse one
             return False
 
     def write_back(self) -> None:
