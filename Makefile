@@ -35,8 +35,8 @@ fix: .venv/made  ## put right what a tool can
 bench: .venv/made  ## the time of one step of every rule, beside the alternatives
 	@$(BIN)/steepest bench step
 
-bench-gpu: .venv/made  ## the same on a CUDA device
-	@$(BIN)/steepest bench step --device cuda
+bench-gpu: .venv/made  ## values and speed of the kernels on a CUDA device
+	@$(BIN)/python benchmarks/gpu.py
 
 docs: .venv/made  ## remake pictures and tables, then run every code block
 	$(BIN)/python tools/generate.py

@@ -207,7 +207,10 @@ def waits(name: str, breach: bool = False, **options: Any) -> list[str]:
     run = steepest.kernels.batch.together
 
     def watched(*arguments: Any) -> Any:
-        with mock.patch.multiple(torch.Tensor, **{n: _noting(found, n) for n in readers}):
+        with (
+            mock.patch.multiple(torch.Tensor, **{n: _noting(found, torch.Tensor, n) for n in readers}),
+            mock.patch.object(torch, "as_tensor", _noting(found, torch, "as_tensor")),  # of a number: a copy to the GPU
+        ):
             return run(*arguments)
 
     total = steepest.kernels.batch.Run.total if breach else gpu.GpuRun.total
@@ -219,12 +222,12 @@ def waits(name: str, breach: bool = False, **options: Any) -> list[str]:
     return sorted(set(found))
 
 
-def _noting(found: list[str], name: str) -> Callable[..., Any]:
-    original = getattr(torch.Tensor, name)
+def _noting(found: list[str], owner: Any, name: str) -> Callable[..., Any]:
+    original = getattr(owner, name)
 
     def read(*arguments: Any, **keywords: Any) -> Any:
         # the interpreter reads what it computes with; so does `_converted` for it
-        if not sys._getframe(1).f_globals["__name__"].startswith(("triton.", __name__)):
+        if not sys._getframe(1).f_globals["__name__"].startswith(("triton.", __name__, gpu.__name__)):
             found.append(name)
         return original(*arguments, **keywords)
 

@@ -142,7 +142,9 @@ def test_each_reason_is_said_once(unsaid):
         CLASSES["SGD"]([p], lr=0.5).step()
         return p
 
-    with pytest.warns(UserWarning, match="no fast kernel for parameters of type Mine; the same formula runs by") as said:
+    with pytest.warns(
+        UserWarning, match="no fast kernel for parameters of type Mine; the same formula runs by"
+    ) as said:
         p = step()
     assert len(said) == 1
     assert (p.detach().as_subclass(torch.Tensor) == 0.5).all()

@@ -187,7 +187,9 @@ for _ in range(2):
 @pytest.mark.skipif(not hasattr(sys, "abiflags"), reason="Windows has no fork")
 @pytest.mark.parametrize("use", [FORK, WORKERS], ids=["fork", "workers of a DataLoader"])
 def test_a_child_steps_after_the_parent_used_its_threads(use):
-    done = subprocess.run([sys.executable, "-c", AFTER_USE + use], capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", AFTER_USE + use], capture_output=True, text=True, timeout=200, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -85,6 +85,6 @@ def walk(optimizer: Optimizer, gradients: Sequence[Sequence[np.ndarray]]) -> Non
 def gap(parameters: Sequence[torch.Tensor], others: Sequence[Any]) -> float:
     """Return the largest difference; a NaN is infinitely far."""
     pairs = zip(parameters, others, strict=True)
-    differences = [np.abs(np.asarray(a.detach(), float) - np.asarray(b)).max() for a, b in pairs if a.numel()]
+    differences = [np.abs(a.detach().double().numpy() - np.asarray(b)).max() for a, b in pairs if a.numel()]
     worst = float(np.max(differences))
     return worst if np.isfinite(worst) else float("inf")

@@ -1,4 +1,4 @@
-"""What is saved and what is loaded: by name, under weights_only, checked first, and then to the bit as if never stopped."""
+"""What is saved and loaded: by name, under weights_only, checked first, and then to the bit as if never stopped."""
 
 import copy
 import io
@@ -32,8 +32,13 @@ def copies(parameters):
 @every_rule
 @pytest.mark.parametrize(
     ("dtype", "options"),
-    [(torch.float64, {}), (torch.float64, ALL), (torch.bfloat16, {"rounding": "kahan"})]
-    + [(torch.bfloat16, {"rounding": "stochastic"}), (torch.float32, {"state_dtype": torch.bfloat16, "lr": 0.05})],
+    [
+        (torch.float64, {}),
+        (torch.float64, ALL),
+        (torch.bfloat16, {"rounding": "kahan"}),
+        (torch.bfloat16, {"rounding": "stochastic"}),
+        (torch.float32, {"state_dtype": torch.bfloat16, "lr": 0.05}),
+    ],
     ids=str,
 )
 def test_a_run_resumes_to_the_bit(kind, dtype, options):
@@ -116,18 +121,12 @@ def changed(saved, path, value):
     return saved
 
 
-def without(saved, name):
-    saved = copy.deepcopy(saved)
-    del saved["state"][name]
-    return saved
-
-
 WRONG = {
     "a list": (lambda saved: [saved], "not the state of an optimizer"),
     "something else": (lambda saved: {"weights": 1}, "not the state of an optimizer"),
     "a model's": (lambda saved: model().state_dict(), "not the state of an optimizer"),
     "two groups": (lambda saved: changed(saved, ["param_groups"], saved["param_groups"] * 2), "has 2 groups"),
-    "another shape": (lambda saved: changed(saved, ["state", "0.bias", "m"], torch.zeros(5)), "has shape (5,), and here (4,)"),
+    "another shape": (lambda saved: changed(saved, ["state", "0.bias", "m"], torch.zeros(5)), "(5,), and here (4,)"),
     "no tensor": (lambda saved: changed(saved, ["state", "0.bias", "m"], 3.0), "must be a tensor"),
     "integers": (
         lambda saved: changed(saved, ["state", "0.bias", "m"], torch.zeros(4, dtype=torch.int64)), "int64"
@@ -141,14 +140,13 @@ WRONG = {
         lambda saved: changed(saved, ["param_groups", 0, "params"], ["a", "b", "c", "d"]), "not saved: 0.bias, 0.weight"
     ),
     "another rule": (lambda saved: changed(saved, ["param_groups", 0, "rule"], "lion"), "was stepped by lion"),
-    "a missing state": (lambda saved: without(saved, "0.bias") | {"steps": (9, 0, 0)}, "0.bias"),
     "a negative rate": (lambda saved: changed(saved, ["param_groups", 0, "lr"], -1.0), "lr=-1.0"),
     "an unknown option": (lambda saved: changed(saved, ["param_groups", 0, "lrr"], 1.0), "lrr"),
     "a later format": (lambda saved: {**saved, "format": 99}, "99"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", [case for case in WRONG if case != "a missing state"])
+@pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_state_is_refused_in_one_sentence_and_changes_nothing(case):
     change, words = WRONG[case]
     net, optimizer = trained()

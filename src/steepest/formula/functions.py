@@ -71,7 +71,7 @@ def _tensor(torch: Any, x: Any, *others: Any) -> Any:
     if isinstance(x, torch.Tensor):
         return x
     like = next(other for other in others if isinstance(other, torch.Tensor))
-    return torch.as_tensor(x, dtype=like.dtype, device=like.device)
+    return torch.full((), x, dtype=like.dtype, device=like.device)  # as_tensor would wait for a GPU
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:

@@ -13,7 +13,7 @@ from steepest.kernels.plan import Program, arguments
 from steepest.kernels.stage import kept, temporary
 from steepest.kernels.values import Values
 
-Sums = dict[tuple[str, int], float]  # (label, which of that label) -> sum over all tensors of the optimizer
+Sums = dict[tuple[str, int], Any]  # (label, which of that label) -> sum over all tensors; on a GPU a tensor of one
 
 _address = Tensor.data_ptr
 
@@ -158,9 +158,9 @@ class Run:
         """Return the sum of a scalar over the tensors of the batch."""
         return float(self.values[index].sum())
 
-    def know(self, index: int, value: float) -> None:
+    def know(self, index: int, value: Any) -> None:
         """Take a value that all tensors share."""
-        self.values[index] = value
+        self.values[index] = float(value)
 
     def _read_before_writing(self) -> None:
         """Copy what matrix functions will read of the tensors that the last stage overwrites."""
@@ -188,7 +188,8 @@ class Run:
         results = [(name, self.values[index]) for name, index in self.program.outputs if nodes[index][1] != ELEMENT]
         for name, value in results:
             if name in self.batch.stacked:
-                self.batch.stacked[name].copy_(torch.as_tensor(value))
+                stack = self.batch.stacked[name]
+                stack.copy_(value) if isinstance(value, Tensor) else stack.fill_(value)  # a fill waits for no device
             else:
                 others[name] = value
         return others
@@ -222,11 +223,11 @@ class Running(Protocol):
         """Run stage k."""
         ...
 
-    def total(self, index: int) -> float:
+    def total(self, index: int) -> Any:
         """Return the sum of a scalar over the tensors of the batch."""
         ...
 
-    def know(self, index: int, value: float) -> None:
+    def know(self, index: int, value: Any) -> None:
         """Take a value that all tensors share."""
         ...
 
@@ -263,8 +264,15 @@ def _share(runs: Sequence[Running], k: int) -> Sums:
             key = (label, order.setdefault(label, 0))
             order[label] += 1
             if level == k:
-                sums[key] = sums.get(key, 0.0) + run.total(run.program.arguments(index)[0])
+                sums[key] = _sum(sums.get(key, 0.0), run.total(run.program.arguments(index)[0]))
                 places.append((run, index, key))
     for run, index, key in places:
         run.know(index, sums[key])
     return sums
+
+
+def _sum(a: Any, b: Any) -> Any:
+    """Add sums of two batches; numbers of two devices meet on the host."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.device != b.device:
+        return float(a) + float(b)
+    return a + b

@@ -6,12 +6,14 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from steepest.kernels import gpu
+
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64, torch.complex128)
 
 
 def unsupported(p: Tensor) -> str:
     """Return why a parameter takes the formula by torch operations, or "" if it has a kernel. A reason is said once."""
-    reason = _reason(p.device.type, p.dtype, p.layout, type(p))
+    reason = _reason(str(p.device), p.dtype, p.layout, type(p))
     if reason:
         _say(reason)
     return reason
@@ -25,6 +27,8 @@ def _reason(device: str, dtype: torch.dtype, layout: torch.layout, kind: type) -
         return f"parameters with {layout} layout"
     if dtype not in DTYPES:
         return f"parameters of {dtype}"
+    if device.startswith("cuda"):
+        return gpu.missing(device)
     if device != "cpu":
         return f"parameters on the device {device}"
     return _missing_compiler()

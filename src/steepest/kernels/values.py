@@ -25,14 +25,19 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 def _divide(a: Any, b: Any, dtype: torch.dtype) -> Any:
     if isinstance(b, Tensor) and not isinstance(a, Tensor):
-        a = torch.as_tensor(a, dtype=b.dtype, device=b.device)  # number / tensor is reciprocal and times in torch
+        a = _made(a, b.dtype, b.device)  # number / tensor is reciprocal and times in torch
     return a / b
 
 
 def _where(condition: Any, a: Any, b: Any, dtype: torch.dtype) -> Any:
     if not isinstance(condition, Tensor):
         return a if condition else b
-    return torch.where(condition, *(torch.as_tensor(x, dtype=dtype, device=condition.device) for x in (a, b)))
+    return torch.where(condition, *(_made(x, dtype, condition.device) for x in (a, b)))
+
+
+def _made(x: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return a number as a tensor; torch.as_tensor would wait for a GPU."""
+    return x.to(dtype) if isinstance(x, Tensor) else torch.full((), x, dtype=dtype, device=device)
 
 
 def _number(x: Any, dtype: torch.dtype) -> Any:

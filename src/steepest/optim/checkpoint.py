@@ -5,9 +5,12 @@ from typing import Any
 from torch import Tensor
 
 from steepest.formula.symbol import SHARED
+from steepest.optim.checks import check_names, check_values
 from steepest.optim.members import state_shape
 
 FORMAT = 1
+SCHEDULERS = ("initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum")
+"""Keys that torch's schedulers leave in a group."""
 
 
 def names(groups: list[dict[str, Any]]) -> dict[Tensor, str]:
@@ -44,8 +47,13 @@ def load(optimizer: Any, saved: dict[str, Any]) -> None:
         raise ValueError(
             f"this is not the state of an optimizer: expected a dict from state_dict(), got {type(saved).__name__}"
         )
-    _check_groups(optimizer, saved["param_groups"])
+    if saved.get("format") != FORMAT:
+        theirs = "torch.optim keeps states by place" if "format" not in saved else f"format {saved['format']!r}"
+        raise ValueError(f"only a state of format {FORMAT} can be taken up, and this is another ({theirs})")
+    groups = _checked_groups(optimizer, saved["param_groups"])
     parameters = {name: p for p, name in names(optimizer.param_groups).items()}
+    if unknown := set(saved["state"]) - set(parameters):
+        raise ValueError(f"the saved state holds parameters that are not in this optimizer: {some(unknown)}")
     shapes = _shapes(optimizer)
     state = {
         parameters[name]: _checked(name, parameters[name], entry, shapes[parameters[name]])
@@ -53,19 +61,21 @@ def load(optimizer: Any, saved: dict[str, Any]) -> None:
     }
     optimizer.state.clear()
     optimizer.state.update(state)
-    for group, before in zip(optimizer.param_groups, saved["param_groups"], strict=True):
-        group.update({k: v for k, v in before.items() if k not in ("params", "param_names", "rule")})
+    for group, loaded in zip(optimizer.param_groups, groups, strict=True):
+        group.update(loaded)
     optimizer._shared = dict(saved.get("shared", {}))
     optimizer.stats.steps, optimizer.stats.clipped, optimizer.stats.skipped = saved.get("steps", (0, 0, 0))
     optimizer._members.clear()
 
 
-def _check_groups(optimizer: Any, saved: list[dict[str, Any]]) -> None:
+def _checked_groups(optimizer: Any, saved: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the options of each saved group, after comparing the groups with those of the optimizer."""
     here = names(optimizer.param_groups)
     if len(saved) != len(optimizer.param_groups):
         raise ValueError(
             f"the saved state has {len(saved)} groups of parameters, this optimizer {len(optimizer.param_groups)}"
         )
+    options = []
     for place, (group, before) in enumerate(zip(optimizer.param_groups, saved, strict=True)):
         own = {here[p] for p in group["params"]}
         missing, unknown = own - set(before["params"]), set(before["params"]) - own
@@ -79,6 +89,11 @@ def _check_groups(optimizer: Any, saved: list[dict[str, Any]]) -> None:
             raise ValueError(
                 f"group {place} was stepped by {before.get('rule')}, and is stepped by {group['rule']} here"
             )
+        loaded = {k: v for k, v in before.items() if k not in ("params", "param_names", "rule")}
+        check_names([key for key in loaded if key not in SCHEDULERS], group, f"group {place} of the saved state")
+        check_values(optimizer.rule_of(group), {**group, **loaded})
+        options.append(loaded)
+    return options
 
 
 def _shapes(optimizer: Any) -> dict[Tensor, dict[str, tuple[int, ...]]]:
@@ -104,11 +119,13 @@ def _checked(name: str, p: Tensor, entry: dict[str, Any], shapes: dict[str, tupl
             raise ValueError(
                 f"the saved state {key!r} of {name} has shape {tuple(value.shape)}, and here {shapes[key]}"
             )
+        if not value.is_floating_point() and not (value.is_complex() and p.is_complex()):
+            raise ValueError(f"the saved state {key!r} of {name} is {value.dtype}, and the parameter is {p.dtype}")
         result[key] = value.detach().clone().to(p.device if key != "step" else "cpu")
     return result
 
 
-def some(items: set[str]) -> str:
+def some(items: set[Any]) -> str:
     """Name up to three of many."""
-    listed = sorted(items)
+    listed = sorted(map(str, items))
     return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")

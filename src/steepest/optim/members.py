@@ -40,6 +40,9 @@ class Members:
         self.addresses = list(map(_address, parameters))
         self.batch = Batch(kind.form, self.work, fixed=kind.dense)
         self.bytes = list(map(_bytes, parameters))
+        # A gradient that torch negates lazily, the imaginary part of a conjugate, has stride 2: it passes for contiguous
+        # where there is one element.
+        self.single = [place for place, p in enumerate(parameters) if p.numel() == 1]
         self.tensors: dict[str, list[Tensor]] = {}  # the states as they were found, to notice when one is replaced
         for entry in self.entries:
             entry["step"] = self.step
@@ -127,7 +130,8 @@ class Members:
     def _plain(self, gradients: list[Any]) -> bool:
         """Whether all gradients are there, contiguous and as large as the parameters (torch sees to their dtype)."""
         try:
-            return all(map(_contiguous, gradients)) and list(map(_bytes, gradients)) == self.bytes
+            same = all(map(_contiguous, gradients)) and list(map(_bytes, gradients)) == self.bytes
+            return same and not any(gradients[place].is_neg() for place in self.single)
         except (TypeError, AttributeError, RuntimeError):  # a missing one; a sparse one
             return False
 

@@ -11,24 +11,13 @@ from torch import Tensor
 from steepest.formula.symbol import SHARED
 from steepest.kernels.batch import Graph, Run, Running, Sums, together
 from steepest.kernels.eager import EagerRun
+from steepest.kernels.gpu import GpuRun
 from steepest.kernels.support import unsupported
 from steepest.optim import checkpoint
+from steepest.optim.checks import check_given, check_names, check_params, check_values, check_whole, find_rule
 from steepest.optim.graph import GRADIENT, MEASURES, Edits, Traced, trace
 from steepest.optim.members import Members, kind_of
-from steepest.optim.settings import (
-    GROUP,
-    OPTIONS,
-    PATHS,
-    WHOLE,
-    check_given,
-    check_names,
-    check_params,
-    check_values,
-    check_whole,
-    find_rule,
-    front,
-    hyper,
-)
+from steepest.optim.settings import GROUP, OPTIONS, PATHS, WHOLE, front, hyper
 from steepest.optim.stats import Measured, Stats
 from steepest.rule import Rule
 
@@ -79,11 +68,11 @@ class Optimizer(torch.optim.Optimizer):
             group["schedule"], group["lr"] = group["lr"], 0.0  # group["lr"] is always the number in force
             self._set_rate(group)
         check_values(rule, group)
-        matrices = False
+        orthogonal = False
         for t in (1, 2):  # a rule that cannot be traced, or refuses its hyper-parameters, says so here
             program = trace(rule, Edits(), (2, 2) if rule.matrix else None, t, hyper(rule, group)).program
-            matrices |= any(node[0] == "orthogonalize" for node in program.nodes)
-        group["params"] = check_params(group, matrices)
+            orthogonal |= any(node[0] == "orthogonalize" for node in program.nodes)
+        group["params"] = check_params(group, rule, orthogonal)
         super().add_param_group(group)
         for name in [name for name in group if name not in known and name not in GROUP]:
             del group[name]  # torch fills in all defaults, also those of the other groups' rule
@@ -141,7 +130,9 @@ class Optimizer(torch.optim.Optimizer):
             members.provide(traced.stored, group["state_dtype"])
             given = {**self._shared_states(rule), **self._seeds(members, traced)}
             graph = Graph(traced.program, traced.constants, rule.name)
-            yield members, (Run if members.kind.kernel else EagerRun)(members.batch, graph, gradients, given)
+            on_gpu = form.device.startswith("cuda")
+            run = EagerRun if not members.kind.kernel else GpuRun if on_gpu else Run
+            yield members, run(members.batch, graph, gradients, given)
 
     def _present(self, group: dict[str, Any], rule: Rule) -> list[tuple[Members, list[Tensor]]]:
         """Return the batches of a group with their gradients, made anew when a gradient came or went."""

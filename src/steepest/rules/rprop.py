@@ -21,6 +21,8 @@ def rprop(p, g, prev, d, *, t, lr=1e-2, etas=(0.5, 1.2), step_sizes=(1e-6, 50)):
     Good for: full-batch training of small networks. Bad for: mini-batches, whose noise turns gradients all the time.
     """
     shrink, grow = etas
+    if not 0 < shrink < 1 < grow:
+        raise ValueError(f"rprop needs etas with 0 < shrink < 1 < grow, and got {etas}")
     smallest, largest = step_sizes
     if t == 1:
         d = d + lr
