@@ -187,10 +187,10 @@ def test_a_schedule_gives_the_rate_of_each_step(schedule):
     starts, gradients = problem(steps=6)
     scheduled, numbered = CLASSES["AdamW"](tensors(starts), lr=schedule), CLASSES["AdamW"](tensors(starts), lr=7.0)
     for k, step in enumerate(gradients):
-        assert scheduled.param_groups[0]["lr"] == float(schedule(k))  # the rate of the coming step
         numbered.param_groups[0]["lr"] = float(schedule(k))
         walk(scheduled, [step])
         walk(numbered, [step])
+        assert scheduled.param_groups[0]["lr"] == float(schedule(k))  # the rate that the step took
     ends = [optimizer.param_groups[0]["params"] for optimizer in (scheduled, numbered)]
     assert gap(ends[0], [p.detach() for p in ends[1]]) == 0
 

@@ -212,7 +212,7 @@ def test_a_schedule_resumes_where_it_was():
     walk(whole, gradients[:4])
     resumed = make(copies(parameters_of(whole)))
     resumed.load_state_dict(through_a_file(whole.state_dict()))
-    assert resumed.param_groups[0]["lr"] == 0.1 / 5
+    assert resumed.param_groups[0]["lr"] == 0.1 / 4
     walk(whole, gradients[4:])
     walk(resumed, gradients[4:])
     assert gap(parameters_of(whole), [p.detach() for p in parameters_of(resumed)]) == 0

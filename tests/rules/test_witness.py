@@ -83,7 +83,7 @@ def adan_that_weighs_change_by_the_rest(p, g, m, v, n, prev, *, t, lr=1e-3, b1=0
 
 
 @rule
-def prodigy_that_forgets_lr(p, g, m, v, s, p0, d: "shared", r: "shared", *, t, lr=1.0, d0=1e-6):  # noqa: F821
+def prodigy_that_forgets_lr(p, g, m, v, s, p0, d: "shared", r: "shared", *, t, lr=1.0, d0=1e-6):
     p0 = p if t == 1 else p0
     d = maximum(d, d0)
     m, v = 0.9 * m + 0.1 * d * g, 0.999 * v + 0.001 * d * d * g * g

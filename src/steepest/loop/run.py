@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from steepest import optim
 from steepest.data import describe, open_source, to_device
 from steepest.loop import checks
 from steepest.loop.position import Position
@@ -62,6 +63,8 @@ class Run:
         self.steps = checks.length_of_run(steps, epochs, self.source.batches)
         if schedule is not None:
             checks.check_schedule(schedule, self.steps)
+        if isinstance(optimizer, optim.Optimizer):
+            optimizer.bind(self.steps)  # a schedule given as lr= learns how long the run is
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.schedule, self.clip = schedule, clip
         self.device = place(model, device)

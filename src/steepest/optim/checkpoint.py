@@ -36,7 +36,7 @@ def save(optimizer: Any) -> dict[str, Any]:
             }
             for group in optimizer.param_groups
         ],
-        "shared": dict(optimizer._shared),
+        "shared": {name: float(value) for name, value in optimizer._shared.items()},
         "steps": (optimizer.stats.steps, optimizer.stats.clipped, optimizer.stats.skipped),
     }
 
@@ -64,7 +64,7 @@ def load(optimizer: Any, saved: dict[str, Any]) -> None:
     for group, loaded in zip(optimizer.param_groups, groups, strict=True):
         group.update(loaded)
     optimizer._shared = dict(saved.get("shared", {}))
-    optimizer.stats.steps, optimizer.stats.clipped, optimizer.stats.skipped = saved.get("steps", (0, 0, 0))
+    optimizer.stats.restore(*saved.get("steps", (0, 0, 0)))
     optimizer._members.clear()
 
 

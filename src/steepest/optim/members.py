@@ -40,8 +40,8 @@ class Members:
         self.addresses = list(map(_address, parameters))
         self.batch = Batch(kind.form, self.work, fixed=kind.dense)
         self.bytes = list(map(_bytes, parameters))
-        # A gradient that torch negates lazily, the imaginary part of a conjugate, has stride 2: it passes for contiguous
-        # where there is one element.
+        # A gradient that torch negates lazily (the imaginary part of a conjugate) has stride 2, and passes for
+        # contiguous where there is one element.
         self.single = [place for place, p in enumerate(parameters) if p.numel() == 1]
         self.tensors: dict[str, list[Tensor]] = {}  # the states as they were found, to notice when one is replaced
         for entry in self.entries:

@@ -51,7 +51,7 @@ class Optimizer(torch.optim.Optimizer):
         self.stats = Stats()
         self.measure = False
         self._members: dict[int, tuple[list[Members], list[Tensor]]] = {}
-        self._shared: dict[str, float] = {}  # states that a rule has once for all parameters, as "rule.state"
+        self._shared: dict[str, Any] = {}  # states that a rule has once for all parameters, as "rule.state"
         self._averaged = False
         super().__init__(check_given(params), {**front(self.rule), **OPTIONS, **options})
 
@@ -101,6 +101,8 @@ class Optimizer(torch.optim.Optimizer):
             raise RuntimeError(
                 "step() inside `with averaged()`: the weights are the running mean; leave the block first"
             )
+        for group in self.param_groups:
+            self._set_rate(group)
         pairs = [pair for group in self.param_groups for pair in self._runs(group)]
         self.stats.forget()
         done = together([run for _, run in pairs], self._proceed if self.clip or self.skip_nonfinite else None)
@@ -109,8 +111,6 @@ class Optimizer(torch.optim.Optimizer):
         else:
             self._conclude([members for members, _ in pairs], done)
             self.stats.steps += 1
-        for group in self.param_groups:
-            self._set_rate(group)
         return loss
 
     def _runs(self, group: dict[str, Any]) -> Iterator[tuple[Members, Running]]:
@@ -128,7 +128,7 @@ class Optimizer(torch.optim.Optimizer):
             edits = Edits(clip, self.ema, group["maximize"], group["cautious"], group["rounding"], low, self.measure)
             traced = trace(rule, edits, form.matrix if rule.matrix else None, members.steps + 1, values)
             members.provide(traced.stored, group["state_dtype"])
-            given = {**self._shared_states(rule), **self._seeds(members, traced)}
+            given = {**self._shared_states(rule, form.device), **self._seeds(members, traced)}
             graph = Graph(traced.program, traced.constants, rule.name)
             on_gpu = form.device.startswith("cuda")
             run = EagerRun if not members.kind.kernel else GpuRun if on_gpu else Run
@@ -153,8 +153,10 @@ class Optimizer(torch.optim.Optimizer):
                 kinds.setdefault(kind, []).append(p)
         return [Members(kind, parameters, self.state, rule) for kind, parameters in kinds.items()]
 
-    def _shared_states(self, rule: Rule) -> dict[str, float]:
-        return {n: self._shared.get(f"{rule.name}.{n}", 0.0) for n, shape in rule.states.items() if shape == SHARED}
+    def _shared_states(self, rule: Rule, device: str) -> dict[str, Any]:
+        names = [name for name, shape in rule.states.items() if shape == SHARED]
+        known = {name: self._shared.get(f"{rule.name}.{name}", 0.0) for name in names}
+        return {name: float(value) for name, value in known.items()} if device == "cpu" else known
 
     def _seeds(self, members: Members, traced: Traced) -> dict[str, Any]:
         """Give each tensor its own noise at each step, the same in every run: for stochastic rounding."""
@@ -171,11 +173,9 @@ class Optimizer(torch.optim.Optimizer):
         squares = sums.get((GRADIENT, 0))
         if squares is None:
             return True
-        norm = self.stats.gradient_norm = math.sqrt(squares) if squares >= 0 else math.nan
-        if self.skip_nonfinite and not math.isfinite(norm):
-            return False
-        self.stats.clipped += self.clip is not None and not norm <= self.clip
-        return True
+        finite = not self.skip_nonfinite or math.isfinite(squares)  # on a GPU, the one look that a step waits for
+        self.stats.note(squares, self.clip if finite else None)
+        return finite
 
     def _conclude(self, batches: list[Members], done: list[dict[str, Any]]) -> None:
         """Count the step and take what it computed besides parameters and states."""
@@ -187,7 +187,7 @@ class Optimizer(torch.optim.Optimizer):
             rule = members.rule.name
             if members.steps > oldest.get(rule, 0):
                 oldest[rule] = members.steps
-                self._shared.update({f"{rule}.{n}": float(values[n]) for n in values if n not in MEASURES})
+                self._shared.update({f"{rule}.{n}": values[n] for n in values if n not in MEASURES})
             if self.measure:
                 measured.add(members, values, self.names())
         if self.measure:

@@ -12,23 +12,46 @@ from steepest.optim.members import Members
 class Stats:
     """Measurements of the last step, and counts since the optimizer was made.
 
-    gradient_norm: Euclidean norm of all gradients, before clipping; known where clip or skip_nonfinite is on, or the
+    Reading is what waits for a GPU, not the step. gradient_norm is known where clip or skip_nonfinite is on, or the
     step was measured. The others need `optimizer.measure = True`: update_norm (how far the parameters moved), ratios
     (by parameter name: update norm over weight norm; about 1e-3 is usual), unchanged (share of parameters that the step
     left exactly as they were; 1.0 is an optimizer that does nothing).
     """
 
-    gradient_norm: float | None = None
     update_norm: float | None = None
     ratios: dict[str, float] = field(default_factory=dict)
     unchanged: float | None = None
     steps: int = 0
-    clipped: int = 0
     skipped: int = 0
+    _squares: Any = None  # a number, or a tensor on the device until somebody asks
+    _clipped: Any = 0
+
+    @property
+    def gradient_norm(self) -> float | None:
+        """The norm of all gradients before clipping."""
+        if self._squares is None:
+            return None
+        squares = float(self._squares)
+        return math.sqrt(squares) if squares >= 0 else math.nan
+
+    @property
+    def clipped(self) -> int:
+        """How many steps were clipped; one whose norm is not finite counts as one."""
+        return int(self._clipped)
+
+    def note(self, squares: Any, clip: float | None) -> None:
+        """Take the squared norm of all gradients, a number or a 0-d tensor."""
+        self._squares = squares
+        if clip is not None:
+            self._clipped = self._clipped + 1 - (squares**0.5 <= clip) * 1
+
+    def restore(self, steps: int, clipped: int, skipped: int) -> None:
+        """Set the counts to those of a saved run."""
+        self.steps, self._clipped, self.skipped = steps, clipped, skipped
 
     def forget(self) -> None:
         """Drop the measurements of the last step; counts stay."""
-        self.gradient_norm = self.update_norm = self.unchanged = None
+        self._squares = self.update_norm = self.unchanged = None
         self.ratios = {}
 
 
@@ -54,7 +77,7 @@ class Measured:
 
     def into(self, stats: Stats) -> None:
         """Write the norms."""
-        stats.gradient_norm = math.sqrt(self.gradient) if self.gradient >= 0 else math.nan
+        stats.note(self.gradient, None)
         stats.update_norm = math.sqrt(self.update) if self.update >= 0 else math.nan
         stats.unchanged = self.unchanged / max(self.elements, 1)
         stats.ratios = self.ratios
