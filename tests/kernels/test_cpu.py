@@ -127,6 +127,26 @@ def test_sums_of_sums_are_the_formula():
     assert different(by_kernel(twice, starts, gradients), by_formula(twice, starts, gradients)) == 0
 
 
+@rule
+def by_shares(p, g, s: "shared", d: "scalar", *, lr=0.1):
+    """Divide by sums that may be zero, and take roots of what may be negative."""
+    share = formula.everywhere(formula.total(g))
+    d = formula.sqrt(formula.total(g)) + 1 / formula.norm(g)
+    return p - lr / share * g, formula.sqrt(share) + formula.log(share), d
+
+
+def test_scalars_divide_as_elements_do():
+    from steepest.optim import Optimizer
+
+    for gradient, ends in ((0.0, (np.nan, -np.inf, np.inf)), (-1.0, (1.0 - 0.1 / 3, np.nan, np.nan))):
+        parameter = torch.nn.Parameter(torch.ones(3))
+        parameter.grad = torch.full((3,), gradient)
+        optimizer = Optimizer([parameter], by_shares)
+        optimizer.step()
+        found = [float(parameter[0].detach()), optimizer._shared["by_shares.s"], float(optimizer.state[parameter]["d"])]
+        np.testing.assert_allclose(found, ends, rtol=1e-6)
+
+
 def test_an_empty_tensor_among_others_has_sums_of_zero():
     @rule
     def shows(p, g, s: "scalar", *, lr=0.1):

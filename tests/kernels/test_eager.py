@@ -40,7 +40,7 @@ def walked(kind, eager, monkeypatch, shapes=None, dtype=torch.float64, steps=12,
         for p in parameters:
             p.grad = torch.randn(p.shape, dtype=torch.float64).to(dtype)
         optimizer.step()
-    assert all(members.kind.kernel != eager for batches, _ in optimizer._members.values() for members in batches)
+    assert all(members.kind.kernel != eager for known in optimizer._members.values() for members in known.batches)
     with optimizer.averaged():
         averages = [p.detach().clone() for p in parameters]
     states = [dict(sorted(optimizer.state[p].items())) for p in parameters]

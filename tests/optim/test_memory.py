@@ -189,6 +189,30 @@ def test_states_that_are_no_elements_are_taken_up_too(name, state):
     assert distances[1] > 1e-6
 
 
+@pytest.mark.parametrize("how", ["clear", "delete", "empty", "another"])
+def test_a_state_that_is_thrown_away_begins_anew(how):
+    starts, gradients = problem()
+    optimizer = AdamW(tensors(starts), lr=0.1)
+    walk(optimizer, gradients[:3])
+    fresh = AdamW([torch.nn.Parameter(p.detach().clone()) for p in parameters_of(optimizer)], lr=0.1)
+    first = parameters_of(optimizer)[0]
+    if how == "clear":
+        optimizer.state.clear()
+    elif how == "another":
+        optimizer.state = type(optimizer.state)(dict)
+    else:
+        for p in parameters_of(optimizer):
+            if how == "delete":
+                del optimizer.state[p]
+            else:
+                optimizer.state[p] = {}
+    walk(optimizer, gradients[3:])
+    walk(fresh, gradients[3:])
+    assert gap(parameters_of(optimizer), [p.detach() for p in parameters_of(fresh)]) == 0
+    assert float(optimizer.state[first]["step"]) == len(gradients) - 3
+    assert set(optimizer.state_dict()["state"]) == {"0", "1", "2"}
+
+
 def test_a_state_of_another_dtype_is_taken_up_or_refused():
     starts, gradients = problem()
     optimizer = AdamW(tensors(starts, torch.float32), lr=0.1)

@@ -3,6 +3,7 @@
 import copy
 import io
 
+import numpy as np
 import pytest
 import torch
 from by_hand import gap, problem, tensors, walk
@@ -256,6 +257,25 @@ def test_a_state_of_another_memory_order_is_taken_up(kind):
     walk(first, gradients[12:])
     walk(last, gradients[12:])
     assert gap(parameters_of(first), [p.detach() for p in parameters_of(last)]) < 1e-13
+
+
+def test_numpy_numbers_are_saved_as_numbers():
+    options = {
+        "lr": np.float64(0.1),
+        "betas": (np.float32(0.5), 0.9),
+        "weight_decay": np.float32(0.25),
+        "eps": np.int64(1),
+    }
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer = AdamW([parameter], **options)
+    saved = through_a_file(optimizer.state_dict())["param_groups"][0]
+    assert {type(saved[name]) for name in ("lr", "weight_decay")} == {float}
+    assert saved["betas"][0] == 0.5
+    for value in (torch.tensor(0.25), torch.tensor([0.25])):
+        given = AdamW([parameter], weight_decay=value)
+        parameter.grad = torch.ones(3)
+        given.step()
+        assert through_a_file(given.state_dict())["param_groups"][0]["weight_decay"] == 0.25
 
 
 def test_a_state_is_a_plain_tree():

@@ -113,41 +113,6 @@ def test_a_compiled_step():
     assert gap(parameters_of(compiled), [p.detach() for p in parameters_of(plain)]) == 0
 
 
-@pytest.fixture(scope="module")
-def mesh(tmp_path_factory):
-    """A mesh of this one process."""
-    from torch import distributed
-    from torch.distributed.device_mesh import DeviceMesh
-
-    file = tmp_path_factory.mktemp("mesh") / "store"
-    distributed.init_process_group("gloo", init_method=f"file://{file}", rank=0, world_size=1)
-    yield DeviceMesh("cpu", [0])
-    distributed.destroy_process_group()
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:steepest has no fast kernel for parameters of type DTensor")
-@every_rule
-def test_dtensors(mesh, kind):
-    from torch.distributed.tensor import Shard, distribute_tensor
-
-    starts, gradients = problem(shapes=[(4, 4), (16, 16)], steps=12)
-    plain = kind(tensors(starts), lr=0.01, clip=1.0)
-    spread = kind(
-        [torch.nn.Parameter(distribute_tensor(torch.tensor(start), mesh, [Shard(0)])) for start in starts],
-        lr=0.01,
-        clip=1.0,
-    )
-    for step in gradients:
-        give(parameters_of(plain), step)
-        plain.step()
-        for p, g in zip(parameters_of(spread), step, strict=True):
-            p.grad = distribute_tensor(torch.tensor(g), mesh, [Shard(0)])
-        spread.step()
-    whole = [p.full_tensor().detach() for p in parameters_of(spread)]
-    assert gap(parameters_of(plain), whole) < (1e-7 if kind.__name__ == "SOAP" else 1e-11)
-
-
 def test_parameters_may_be_added_to_a_group_in_place():
     starts, gradients = problem()
     optimizer = AdamW(tensors(starts[:1]), lr=0.1)

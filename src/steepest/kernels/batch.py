@@ -174,7 +174,7 @@ class Run:
     def _stack(self, column: str) -> Tensor:
         form = self.batch.form
         assert form.matrix is not None
-        stack = torch.empty((len(self.batch.rows.sizes), *form.matrix), dtype=form.computed_in)
+        stack = torch.empty((len(self.batch.rows.sizes), *form.matrix), dtype=form.computed_in, device="cpu")
         self._point_stack(column, stack)
         return stack
 

@@ -1,6 +1,7 @@
 """The same step by torch operations, for what has no kernel. Right everywhere, fast nowhere."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -45,7 +46,8 @@ class EagerRun:
 
     def total(self, index: int) -> float:
         """Return the sum of a scalar over the tensors of the batch."""
-        return float(sum(values[index] for values in self.values))
+        with _replicated(self.batch.parameters):
+            return float(sum(values[index] for values in self.values))
 
     def know(self, index: int, value: float) -> None:
         """Take a value that all tensors share."""
@@ -54,6 +56,10 @@ class EagerRun:
 
     def finish(self) -> dict[str, Any]:
         """Write parameters and states, and return the values that belong to no state of this batch."""
+        with _replicated(self.batch.parameters):
+            return self._finish()
+
+    def _finish(self) -> dict[str, Any]:
         others: dict[str, list[Any]] = {}
         for unit, values in enumerate(self.values):
             results = {name: values[index] for name, index in self.program.outputs}
@@ -61,7 +67,7 @@ class EagerRun:
                 if self.program.nodes[index][1] == ELEMENT:
                     self.memory[name][unit].copy_(results[name])
                 elif name in self.batch.stacked:
-                    self.batch.stacked[name][unit].copy_(torch.as_tensor(results[name]))
+                    self.batch.stacked[name][unit].copy_(_whole(results[name]))
                 else:
                     others.setdefault(name, []).append(results[name])
         return {name: self._joined(values) for name, values in others.items()}
@@ -70,3 +76,17 @@ class EagerRun:
         if all(isinstance(value, Tensor) for value in values):
             return torch.stack(values)
         return values[0]
+
+
+def _whole(value: Any) -> Tensor:
+    """Return a value as a plain tensor, brought together if it is a distributed one."""
+    return value.full_tensor() if hasattr(value, "full_tensor") else torch.as_tensor(value)
+
+
+def _replicated(parameters: list[Tensor]) -> AbstractContextManager[Any]:
+    """Let numbers meet the parts of a distributed tensor, as if each process had them (they are the same in all)."""
+    if any(type(p.data).__name__ == "DTensor" for p in parameters[:1]):
+        from torch.distributed.tensor.experimental import implicit_replication
+
+        return implicit_replication()
+    return nullcontext()

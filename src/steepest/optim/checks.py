@@ -148,6 +148,8 @@ def _check_parameter(p: Any, group: dict[str, Any], rule: Rule, orthogonal: bool
         raise ValueError("a parameter has no shape yet (a lazy module): run the model on one batch first")
     if not isinstance(p, torch.Tensor):
         raise TypeError(f"params must be tensors, such as model.parameters(), and one is {type(p).__name__}")
+    if p.layout != torch.strided:
+        raise ValueError(f"a parameter has the layout {p.layout}, and only its gradient may be sparse")
     if group["rounding"] == "stochastic" and p.dtype == torch.float16:
         raise ValueError("rounding='stochastic' is for bfloat16 parameters, and one is float16: write 'kahan'")
     if p.is_complex() and (rule.matrix or group["blocks"] != 1):

@@ -25,6 +25,21 @@ class Kind(NamedTuple):
     states: tuple[tuple[str, torch.dtype], ...] = ()
 
 
+class Present(NamedTuple):
+    """How a group of parameters was last cut into batches, and which parameters had no gradient then."""
+
+    group: dict[str, Any]
+    parameters: list[Tensor]
+    batches: "list[Members]"
+    absent: list[Tensor]
+
+    def fits(self, group: dict[str, Any]) -> bool:
+        """Whether the group still holds these parameters, and none that had no gradient has one now."""
+        now = group["params"]
+        same = group is self.group and len(now) == len(self.parameters) and all(map(is_, now, self.parameters))
+        return same and all(p.grad is None for p in self.absent)
+
+
 class Members:
     """A batch of an optimizer: parameters, their states, their count of steps.
 
@@ -35,7 +50,9 @@ class Members:
         self.kind, self.parameters, self.rule = kind, parameters, rule
         self.entries = [state[p] for p in parameters]
         self.steps = kind.steps
-        self.step = torch.tensor(float(kind.steps))  # one for all of them, under the name that torch gives it
+        self.step = torch.tensor(
+            float(kind.steps), device="cpu"
+        )  # one for all of them, under the name that torch gives it
         self.work = parameters if kind.dense else [_dense(p) for p in parameters]
         self.addresses = list(map(_address, parameters))
         self.batch = Batch(kind.form, self.work, fixed=kind.dense)

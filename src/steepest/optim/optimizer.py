@@ -1,8 +1,8 @@
 """A torch.optim.Optimizer for any update rule."""
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from steepest.kernels.support import unsupported
 from steepest.optim import checkpoint
 from steepest.optim.checks import check_given, check_names, check_params, check_values, check_whole, find_rule
 from steepest.optim.graph import GRADIENT, MEASURES, Edits, Traced, trace
-from steepest.optim.members import Members, kind_of
+from steepest.optim.members import Members, Present, kind_of
 from steepest.optim.settings import GROUP, OPTIONS, PATHS, WHOLE, front, hyper
 from steepest.optim.stats import Measured, Stats
 from steepest.rule import Rule
@@ -50,7 +50,7 @@ class Optimizer(torch.optim.Optimizer):
         self.clip, self.skip_nonfinite, self.ema = check_whole(options)
         self.stats = Stats()
         self.measure = False
-        self._members: dict[int, tuple[list[Members], list[Tensor]]] = {}
+        self._members: dict[int, Present] = {}
         self._shared: dict[str, Any] = {}  # states that a rule has once for all parameters, as "rule.state"
         self._averaged = False
         super().__init__(check_given(params), {**front(self.rule), **OPTIONS, **options})
@@ -90,6 +90,7 @@ class Optimizer(torch.optim.Optimizer):
         if schedule is not None and not hasattr(schedule, "over"):
             group["lr"] = float(schedule(self.stats.steps + self.stats.skipped))
 
+    @torch._disable_dynamo  # pyright: ignore[reportPrivateImportUsage]  as torch.optim does: compile leaves the step alone
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Update every parameter that has a gradient. closure: computes the loss anew; its value is returned."""
@@ -101,6 +102,14 @@ class Optimizer(torch.optim.Optimizer):
             raise RuntimeError(
                 "step() inside `with averaged()`: the weights are the running mean; leave the block first"
             )
+        with contextlib.ExitStack() as stack:
+            for device in {p.device.type for group in self.param_groups for p in group["params"][:1]}:
+                if torch.is_autocast_enabled(device):  # the rules compute as they are written, whatever the model does
+                    stack.enter_context(torch.autocast(device, enabled=False))
+            self._step()
+        return loss
+
+    def _step(self) -> None:
         for group in self.param_groups:
             self._set_rate(group)
         pairs = [pair for group in self.param_groups for pair in self._runs(group)]
@@ -111,7 +120,6 @@ class Optimizer(torch.optim.Optimizer):
         else:
             self._conclude([members for members, _ in pairs], done)
             self.stats.steps += 1
-        return loss
 
     def _runs(self, group: dict[str, Any]) -> Iterator[tuple[Members, Running]]:
         """Make ready one step of each batch of a group."""
@@ -136,13 +144,13 @@ class Optimizer(torch.optim.Optimizer):
 
     def _present(self, group: dict[str, Any], rule: Rule) -> list[tuple[Members, list[Tensor]]]:
         """Return the batches of a group with their gradients, made anew when a gradient came or went."""
-        batches, absent = self._members.get(id(group), ([], group["params"]))
-        if all(p.grad is None for p in absent):
-            pairs = [(members, members.gradients()) for members in batches]
+        known = self._members.get(id(group))
+        if known is not None and known.fits(group):
+            pairs = [(members, members.gradients()) for members in known.batches]
             if all(gradients is not None for _, gradients in pairs):
                 return pairs  # type: ignore[return-value]
-        batches = self._batches(group, rule)
-        self._members[id(group)] = (batches, [p for p in group["params"] if p.grad is None])
+        batches, absent = self._batches(group, rule), [p for p in group["params"] if p.grad is None]
+        self._members[id(group)] = Present(group, list(group["params"]), batches, absent)
         return [(members, members.gradients()) for members in batches]  # type: ignore[misc]
 
     def _batches(self, group: dict[str, Any], rule: Rule) -> list[Members]:
@@ -163,9 +171,9 @@ class Optimizer(torch.optim.Optimizer):
         if "seed" not in traced.program.states:
             return {}
         places = {p: place for place, p in enumerate(p for group in self.param_groups for p in group["params"])}
-        place = torch.tensor([places[p] for p in members.parameters], dtype=torch.float64)
+        place = torch.tensor([places[p] for p in members.parameters], dtype=torch.float64, device="cpu")
         blocks = members.kind.form.blocks
-        unit = place.repeat_interleave(blocks) * blocks + torch.arange(len(place) * blocks) % blocks
+        unit = place.repeat_interleave(blocks) * blocks + torch.arange(len(place) * blocks, device="cpu") % blocks
         return {"seed": (unit * 7919 + (members.steps + 1) * 104729) % (1 << 24)}  # two primes; a seed has 24 bits
 
     def _proceed(self, sums: Sums) -> bool:
@@ -202,7 +210,7 @@ class Optimizer(torch.optim.Optimizer):
         """Return the name under which each parameter's state is saved: its own, or its place among all."""
         return checkpoint.names(self.param_groups)
 
-    @contextmanager
+    @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
         """Put the weights to evaluate at in place for the length of a block: the running mean, or a rule's own average.
 
