@@ -1,7 +1,5 @@
 """Every operation gives NumPy's bits on special values, every conversion those of torch; so do random formulas."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -182,17 +180,6 @@ def meant(tree, letters):
     if isinstance(tree, float):
         return tree
     return MEANING[tree[0]](*(meant(part, letters) for part in tree[1:]))
-
-
-@pytest.fixture(scope="module")
-def own_cache(tmp_path_factory):
-    """A cache of machine code that is thrown away: nobody asks for a random formula again."""
-    before = os.environ.get("STEEPEST_CACHE")
-    os.environ["STEEPEST_CACHE"] = str(tmp_path_factory.mktemp("code"))
-    yield
-    del os.environ["STEEPEST_CACHE"]
-    if before is not None:
-        os.environ["STEEPEST_CACHE"] = before
 
 
 @pytest.mark.usefixtures("own_cache")

@@ -49,7 +49,7 @@ def walked(kind, eager, monkeypatch, shapes=None, dtype=torch.float64, steps=12,
     return {
         "parameters": [p.detach() for p in parameters], "averages": averages,
         "states": [value for state in states for value in state.values()],
-        "shared": [torch.tensor(value) for value in optimizer._shared.values()],
+        "shared": [torch.tensor(float(value)) for value in optimizer._shared.values()],
         "measured": [torch.tensor(-1.0 if value is None else value) for value in measured],
     }  # fmt: skip
 

@@ -147,7 +147,7 @@ class Run:
             self._point_stack(temporary(index), values[index])
         stacks = {index: self._stack(kept(index)) for index in stage.kept}
         scalars = [np.asarray(values[index]) for index in stage.scalars]
-        sums = self.launcher.run(k, [values[index] for index in stage.constants], scalars)
+        sums = self.launcher.run(k, [float(values[index]) for index in stage.constants], scalars)
         for index, stack in stacks.items():
             values[index] = stack
         for place, index in enumerate(stage.reductions):
@@ -160,7 +160,7 @@ class Run:
 
     def know(self, index: int, value: Any) -> None:
         """Take a value that all tensors share."""
-        self.values[index] = float(value)
+        self.values[index] = shared(value)
 
     def _read_before_writing(self) -> None:
         """Copy what matrix functions will read of the tensors that the last stage overwrites."""
@@ -234,6 +234,11 @@ class Running(Protocol):
     def finish(self) -> dict[str, Any]:
         """Write what is left to write; return the values that belong to no state of the batch."""
         ...
+
+
+def shared(value: Any) -> Tensor:
+    """Return a value that all tensors share as a tensor: dividing by 0 gives inf or NaN there, and raises for numbers."""
+    return torch.tensor(float(value), dtype=torch.float64, device="cpu")
 
 
 def together(runs: Sequence[Running], proceed: Callable[[Sums], bool] | None = None) -> list[dict[str, Any]] | None:

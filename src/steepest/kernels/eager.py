@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from steepest.formula.symbol import ELEMENT
-from steepest.kernels.batch import Batch, Graph
+from steepest.kernels.batch import Batch, Graph, shared
 from steepest.kernels.values import Values
 
 
@@ -52,7 +52,7 @@ class EagerRun:
     def know(self, index: int, value: float) -> None:
         """Take a value that all tensors share."""
         for values in self.values:
-            values[index] = value
+            values[index] = shared(value)
 
     def finish(self) -> dict[str, Any]:
         """Write parameters and states, and return the values that belong to no state of this batch."""
@@ -74,7 +74,7 @@ class EagerRun:
 
     def _joined(self, values: list[Any]) -> Any:
         if all(isinstance(value, Tensor) for value in values):
-            return torch.stack(values)
+            return torch.stack([_whole(value) for value in values])
         return values[0]
 
 

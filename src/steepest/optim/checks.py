@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 
 from steepest.groups import stack_shape
@@ -80,8 +81,8 @@ def _check(name: str, value: Any, default: Any) -> None:
 
 
 def _check_number(name: str, value: Any, default: float) -> None:
-    if isinstance(value, torch.Tensor) and value.numel() == 1:
-        value = value.item()
+    if name == "lr" and isinstance(value, torch.Tensor) and value.numel() == 1:
+        value = value.item()  # as torch has it, for compiled steps
     if not _is_number(value):
         raise TypeError(f"{name}={value!r} must be a number, and got {type(value).__name__}")
     if math.isnan(value) or (math.isinf(value) and not math.isinf(default)):
@@ -92,6 +93,13 @@ def _check_number(name: str, value: Any, default: float) -> None:
         raise ValueError(f"{name}={value!r} must not be negative")
     if default < 0 < value and not name.startswith("ns_"):
         raise ValueError(f"{name}={value!r} must not be positive")
+
+
+def plain(value: Any) -> Any:
+    """Return a number of NumPy as Python's, so that a saved state holds plain data; everything else as it is."""
+    if isinstance(value, tuple | list):
+        return type(value)(plain(part) for part in value) if type(value) in (tuple, list) else value
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _is_number(value: Any) -> bool:

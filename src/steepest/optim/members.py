@@ -1,5 +1,6 @@
 """Which parameters are stepped together: same device, dtype, step count and, for matrix rules, shape."""
 
+from collections import defaultdict
 from operator import attrgetter, is_
 from typing import Any, NamedTuple
 
@@ -25,6 +26,35 @@ class Kind(NamedTuple):
     states: tuple[tuple[str, torch.dtype], ...] = ()
 
 
+class States(defaultdict):
+    """The state of each parameter, as torch keeps it; `changes` lets a step notice that somebody replaced an entry."""
+
+    changes = 0
+
+    def __setitem__(self, key: Tensor, value: dict[str, Any]) -> None:
+        self.changes += 1
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key: Tensor) -> None:
+        self.changes += 1
+        super().__delitem__(key)
+
+    def pop(self, *arguments: Any) -> Any:
+        """Take an entry out."""
+        self.changes += 1
+        return super().pop(*arguments)
+
+    def clear(self) -> None:
+        """Take all entries out."""
+        self.changes += 1
+        super().clear()
+
+    def update(self, *others: Any, **more: Any) -> None:
+        """Put entries in."""
+        self.changes += 1
+        super().update(*others, **more)
+
+
 class Present(NamedTuple):
     """How a group of parameters was last cut into batches, and which parameters had no gradient then."""
 
@@ -32,12 +62,14 @@ class Present(NamedTuple):
     parameters: list[Tensor]
     batches: "list[Members]"
     absent: list[Tensor]
+    states: States
+    changes: int
 
     def fits(self, group: dict[str, Any]) -> bool:
-        """Whether the group still holds these parameters, and none that had no gradient has one now."""
+        """Whether the group holds these parameters with these states, and none without a gradient has one now."""
         now = group["params"]
         same = group is self.group and len(now) == len(self.parameters) and all(map(is_, now, self.parameters))
-        return same and all(p.grad is None for p in self.absent)
+        return same and self.states.changes == self.changes and all(p.grad is None for p in self.absent)
 
 
 class Members:

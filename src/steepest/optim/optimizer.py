@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from steepest.formula.symbol import SHARED
-from steepest.kernels.batch import Graph, Run, Running, Sums, together
+from steepest.kernels.batch import Graph, Run, Running, Sums, shared, together
 from steepest.kernels.eager import EagerRun
 from steepest.kernels.gpu import GpuRun
 from steepest.kernels.support import unsupported
 from steepest.optim import checkpoint
-from steepest.optim.checks import check_given, check_names, check_params, check_values, check_whole, find_rule
+from steepest.optim.checks import check_given, check_names, check_params, check_values, check_whole, find_rule, plain
 from steepest.optim.graph import GRADIENT, MEASURES, Edits, Traced, trace
-from steepest.optim.members import Members, Present, kind_of
+from steepest.optim.members import Members, Present, States, kind_of
 from steepest.optim.settings import GROUP, OPTIONS, PATHS, WHOLE, front, hyper
 from steepest.optim.stats import Measured, Stats
 from steepest.rule import Rule
@@ -54,6 +54,7 @@ class Optimizer(torch.optim.Optimizer):
         self._shared: dict[str, Any] = {}  # states that a rule has once for all parameters, as "rule.state"
         self._averaged = False
         super().__init__(check_given(params), {**front(self.rule), **OPTIONS, **options})
+        self.state: States = States(dict)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with options of their own. Keys: "params", "rule", and any option of that rule."""
@@ -63,7 +64,7 @@ class Optimizer(torch.optim.Optimizer):
         known = {**front(rule), **OPTIONS}
         check_names([key for key in param_group if key not in GROUP], [*known, *PATHS], f"a group of {rule.name}")
         chosen = {name: self.defaults[name] for name in known if rule is self.rule or name in ("lr", *OPTIONS)}
-        group = {**known, **chosen, **param_group, "rule": rule.name}
+        group = {name: plain(value) for name, value in {**known, **chosen, **param_group}.items()} | {"rule": rule.name}
         if callable(group["lr"]):
             group["schedule"], group["lr"] = group["lr"], 0.0  # group["lr"] is always the number in force
             self._set_rate(group)
@@ -150,7 +151,9 @@ class Optimizer(torch.optim.Optimizer):
             if all(gradients is not None for _, gradients in pairs):
                 return pairs  # type: ignore[return-value]
         batches, absent = self._batches(group, rule), [p for p in group["params"] if p.grad is None]
-        self._members[id(group)] = Present(group, list(group["params"]), batches, absent)
+        self._members[id(group)] = Present(
+            group, list(group["params"]), batches, absent, self.state, self.state.changes
+        )
         return [(members, members.gradients()) for members in batches]  # type: ignore[misc]
 
     def _batches(self, group: dict[str, Any], rule: Rule) -> list[Members]:
@@ -164,7 +167,7 @@ class Optimizer(torch.optim.Optimizer):
     def _shared_states(self, rule: Rule, device: str) -> dict[str, Any]:
         names = [name for name, shape in rule.states.items() if shape == SHARED]
         known = {name: self._shared.get(f"{rule.name}.{name}", 0.0) for name in names}
-        return {name: float(value) for name, value in known.items()} if device == "cpu" else known
+        return known if device.startswith("cuda") else {name: shared(value) for name, value in known.items()}
 
     def _seeds(self, members: Members, traced: Traced) -> dict[str, Any]:
         """Give each tensor its own noise at each step, the same in every run: for stochastic rounding."""
