@@ -71,8 +71,10 @@ MEANING = {
     "rms": formula.rms, "mean": formula.mean, "largest": formula.largest, "total": formula.total,
     "square_total": formula.square_total, "dot": formula.dot,
     "choose": lambda a, b, c: formula.where(a < b, b, c),
-    "rows": formula.row_mean, "columns": formula.column_mean, "left": lambda a, b: (bounded(a) @ formula.transpose(bounded(b))) @ bounded(b),
-    "right": lambda a, b: bounded(a) @ (formula.transpose(bounded(b)) @ bounded(b)), "orthogonal": lambda a: formula.orthogonalize(bounded(a), 2),
+    "rows": formula.row_mean, "columns": formula.column_mean,
+    "left": lambda a, b: (bounded(a) @ formula.transpose(bounded(b))) @ bounded(b),
+    "right": lambda a, b: bounded(a) @ (formula.transpose(bounded(b)) @ bounded(b)),
+    "orthogonal": lambda a: formula.orthogonalize(bounded(a), 2),
 }  # fmt: skip
 
 

@@ -271,11 +271,6 @@ def test_numpy_numbers_are_saved_as_numbers():
     saved = through_a_file(optimizer.state_dict())["param_groups"][0]
     assert {type(saved[name]) for name in ("lr", "weight_decay")} == {float}
     assert saved["betas"][0] == 0.5
-    for value in (torch.tensor(0.25), torch.tensor([0.25])):
-        given = AdamW([parameter], weight_decay=value)
-        parameter.grad = torch.ones(3)
-        given.step()
-        assert through_a_file(given.state_dict())["param_groups"][0]["weight_decay"] == 0.25
 
 
 def test_a_state_is_a_plain_tree():

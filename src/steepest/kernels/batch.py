@@ -237,7 +237,7 @@ class Running(Protocol):
 
 
 def shared(value: Any) -> Tensor:
-    """Return a value that all tensors share as a tensor: dividing by 0 gives inf or NaN there, and raises for numbers."""
+    """Return a value that all tensors share as a tensor, for which dividing by 0 is no error."""
     return torch.tensor(float(value), dtype=torch.float64, device="cpu")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steepest.formula.symbol import ELEMENT
+from steepest.formula.symbol import ELEMENT, SCALAR
 from steepest.kernels.batch import Batch, Graph, shared
 from steepest.kernels.values import Values
 
@@ -60,7 +60,7 @@ class EagerRun:
             return self._finish()
 
     def _finish(self) -> dict[str, Any]:
-        others: dict[str, list[Any]] = {}
+        others: dict[str, Any] = {}
         for unit, values in enumerate(self.values):
             results = {name: values[index] for name, index in self.program.outputs}
             for name, index in self.program.outputs:
@@ -68,14 +68,11 @@ class EagerRun:
                     self.memory[name][unit].copy_(results[name])
                 elif name in self.batch.stacked:
                     self.batch.stacked[name][unit].copy_(_whole(results[name]))
+                elif self.program.nodes[index][1] == SCALAR:
+                    others.setdefault(name, []).append(_whole(results[name]))
                 else:
-                    others.setdefault(name, []).append(results[name])
-        return {name: self._joined(values) for name, values in others.items()}
-
-    def _joined(self, values: list[Any]) -> Any:
-        if all(isinstance(value, Tensor) for value in values):
-            return torch.stack([_whole(value) for value in values])
-        return values[0]
+                    others[name] = _whole(results[name])
+        return {name: torch.stack(value) if isinstance(value, list) else value for name, value in others.items()}
 
 
 def _whole(value: Any) -> Tensor:

@@ -54,7 +54,7 @@ class Optimizer(torch.optim.Optimizer):
         self._shared: dict[str, Any] = {}  # states that a rule has once for all parameters, as "rule.state"
         self._averaged = False
         super().__init__(check_given(params), {**front(self.rule), **OPTIONS, **options})
-        self.state: States = States(dict)
+        self.state = self._states = States(dict)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with options of their own. Keys: "params", "rule", and any option of that rule."""
@@ -152,7 +152,7 @@ class Optimizer(torch.optim.Optimizer):
                 return pairs  # type: ignore[return-value]
         batches, absent = self._batches(group, rule), [p for p in group["params"] if p.grad is None]
         self._members[id(group)] = Present(
-            group, list(group["params"]), batches, absent, self.state, self.state.changes
+            group, list(group["params"]), batches, absent, self._states, self._states.changes
         )
         return [(members, members.gradients()) for members in batches]  # type: ignore[misc]
 
