@@ -9,7 +9,7 @@ from torch import distributed, multiprocessing
 
 from steepest.optim import CLASSES
 
-SHAPES = [(6, 4), (4, 4)]
+SHAPES = [(4, 4), (6, 6)]
 OPTIONS = {"lr": 0.01, "clip": 1.0, "ema": 0.9, "skip_nonfinite": True}
 
 

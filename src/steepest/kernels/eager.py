@@ -47,7 +47,7 @@ class EagerRun:
     def total(self, index: int) -> float:
         """Return the sum of a scalar over the tensors of the batch."""
         with _replicated(self.batch.parameters):
-            return float(sum(values[index] for values in self.values))
+            return sum(float(_whole(values[index])) for values in self.values)
 
     def know(self, index: int, value: float) -> None:
         """Take a value that all tensors share."""

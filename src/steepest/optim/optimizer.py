@@ -111,6 +111,8 @@ class Optimizer(torch.optim.Optimizer):
         return loss
 
     def _step(self) -> None:
+        if self.state is not self._states:  # somebody put another dictionary in its place
+            self.state = self._states = States(dict, self.state)
         for group in self.param_groups:
             self._set_rate(group)
         pairs = [pair for group in self.param_groups for pair in self._runs(group)]
