@@ -65,11 +65,12 @@ class Present(NamedTuple):
     states: States
     changes: int
 
-    def fits(self, group: dict[str, Any]) -> bool:
+    def fits(self, group: dict[str, Any], states: States) -> bool:
         """Whether the group holds these parameters with these states, and none without a gradient has one now."""
         now = group["params"]
         same = group is self.group and len(now) == len(self.parameters) and all(map(is_, now, self.parameters))
-        return same and self.states.changes == self.changes and all(p.grad is None for p in self.absent)
+        same = same and states is self.states and states.changes == self.changes
+        return same and all(p.grad is None for p in self.absent)
 
 
 class Members:

@@ -148,7 +148,7 @@ class Optimizer(torch.optim.Optimizer):
     def _present(self, group: dict[str, Any], rule: Rule) -> list[tuple[Members, list[Tensor]]]:
         """Return the batches of a group with their gradients, made anew when a gradient came or went."""
         known = self._members.get(id(group))
-        if known is not None and known.fits(group):
+        if known is not None and known.fits(group, self._states):
             pairs = [(members, members.gradients()) for members in known.batches]
             if all(gradients is not None for _, gradients in pairs):
                 return pairs  # type: ignore[return-value]
