@@ -79,6 +79,14 @@ def bench_step(table: Annotated[str | None, typer.Argument(help="One table; not 
     report(table)
 
 
+@bench.command("exact")
+def bench_exact() -> None:
+    """Measure how far each rule is from its formula, and from torch."""
+    from steepest.cli.exactness import report
+
+    report()
+
+
 @bench.command("loop")
 def bench_loop() -> None:
     """Measure what the loop costs over one written by hand, in microseconds a step."""
