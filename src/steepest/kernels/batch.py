@@ -146,13 +146,18 @@ class Run:
             values[index] = values[index].to(self.batch.form.computed_in).contiguous()
             self._point_stack(temporary(index), values[index])
         stacks = {index: self._stack(kept(index)) for index in stage.kept}
-        scalars = [np.asarray(values[index]) for index in stage.scalars]
-        sums = self.launcher.run(k, [float(values[index]) for index in stage.constants], scalars)
+        sums = self._launch(k)
         for index, stack in stacks.items():
             values[index] = stack
         for place, index in enumerate(stage.reductions):
-            column = np.zeros(len(self.batch.rows.sizes)) if sums is None else sums[:, place]
-            values[index] = torch.from_numpy(column.copy())
+            values[index] = sums[:, place]
+
+    def _launch(self, k: int) -> Any:
+        """Run the kernel of stage k; return its sums, one line for each tensor and one column for each reduction."""
+        stage, values = self.program.stages[k], self.values
+        scalars = [np.asarray(values[index]) for index in stage.scalars]
+        sums = self.launcher.run(k, [float(values[index]) for index in stage.constants], scalars)
+        return None if sums is None else torch.from_numpy(sums.copy())
 
     def total(self, index: int) -> float:
         """Return the sum of a scalar over the tensors of the batch."""
@@ -174,7 +179,7 @@ class Run:
     def _stack(self, column: str) -> Tensor:
         form = self.batch.form
         assert form.matrix is not None
-        stack = torch.empty((len(self.batch.rows.sizes), *form.matrix), dtype=form.computed_in, device="cpu")
+        stack = torch.empty((len(self.batch.rows.sizes), *form.matrix), dtype=form.computed_in, device=form.device)
         self._point_stack(column, stack)
         return stack
 

@@ -196,20 +196,8 @@ class GpuRun(Run):
         self.kernels.know(graph.constants)
         super().__init__(batch, graph, gradients, {name: _on(self.device, value) for name, value in given.items()})
 
-    def stage(self, k: int) -> None:
-        """Launch stage k. Everything of earlier stages must have been launched, in all batches that share a sum."""
-        stage, values = self.program.stages[k], self.values
-        if k == len(self.program.stages) - 1:
-            self._read_before_writing()
-        for index in stage.temporaries:
-            values[index] = values[index].to(self.batch.form.computed_in).contiguous()
-            self._point_stack(temporary(index), values[index])
-        stacks = {index: self._stack(kept(index)) for index in stage.kept}
-        sums = self.kernels.run(k, [values[index] for index in scalars(self.program, stage)])
-        for index, stack in stacks.items():
-            values[index] = stack
-        for place, index in enumerate(stage.reductions):
-            values[index] = sums[:, place]
+    def _launch(self, k: int) -> Any:
+        return self.kernels.run(k, [self.values[index] for index in scalars(self.program, self.program.stages[k])])
 
     def total(self, index: int) -> Any:
         """Return the sum of a scalar over the tensors of the batch: a tensor on the device."""
@@ -218,10 +206,3 @@ class GpuRun(Run):
     def know(self, index: int, value: Any) -> None:
         """Take a value that all tensors share: a number, or a tensor of one."""
         self.values[index] = _on(self.device, value)
-
-    def _stack(self, column: str) -> Tensor:
-        form = self.batch.form
-        assert form.matrix is not None
-        stack = torch.empty((self.kernels.units, *form.matrix), dtype=form.computed_in, device=self.device)
-        self._point_stack(column, stack)
-        return stack

@@ -59,7 +59,7 @@ class Optimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with options of their own. Keys: "params", "rule", and any option of that rule."""
         rule = find_rule(param_group.get("rule", self.rule))
-        if self._rules.setdefault(rule.name, rule) is not rule:
+        if self._rules.get(rule.name, rule) is not rule:
             raise ValueError(f"two rules of this optimizer are called {rule.name}: give one of them another name")
         known = {**front(rule), **OPTIONS}
         check_names([key for key in param_group if key not in GROUP], [*known, *PATHS], f"a group of {rule.name}")
@@ -75,6 +75,7 @@ class Optimizer(torch.optim.Optimizer):
             orthogonal |= any(node[0] == "orthogonalize" for node in program.nodes)
         group["params"] = check_params(group, rule, orthogonal)
         super().add_param_group(group)
+        self._rules[rule.name] = rule
         for name in [name for name in group if name not in known and name not in GROUP]:
             del group[name]  # torch fills in all defaults, also those of the other groups' rule
 
