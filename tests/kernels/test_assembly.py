@@ -142,6 +142,25 @@ def test_states_of_a_double_are_converted(state_dtype):
     assert torch.equal(converted(values, torch.float64, state_dtype), values.double())
 
 
+def test_double_to_half_is_rounded_once():
+    """A double next to the middle of two halves goes to its own side, where rounding by way of float takes the tie."""
+    halves = torch.arange(0, 0x7C00, 7, dtype=torch.int16).view(torch.float16)
+    middles = (halves.double() + torch.nextafter(halves, torch.tensor(torch.inf, dtype=torch.float16)).double()) / 2
+    middles = middles[middles.isfinite()]
+    near = [middles * (1 + sign * 2.0**-exponent) for sign in (1, -1) for exponent in (30, 40, 52)]
+    special = torch.tensor([0.0, 1e-60, 1e-8, 65519.99, 65520.0, 1e300, torch.inf, torch.nan], dtype=torch.float64)
+    values = torch.cat([middles, *near, special, torch.randn(1000, dtype=torch.float64)])
+    values = torch.cat([values, -values])
+    parameter = torch.nn.Parameter(values.clone())
+    optimizer = Optimizer([parameter], stores, state_dtype=torch.float16)
+    parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    ours = optimizer.state[parameter]["m"]
+    with np.errstate(over="ignore"):
+        assert np.array_equal(ours.numpy(), values.numpy().astype(np.float16), equal_nan=True)
+    assert not torch.equal(ours.nan_to_num(), values.float().half().nan_to_num())  # the breach: two roundings
+
+
 # A formula drawn at random: nested tuples, of elements, of conditions, and of numbers.
 NUMBERS = st.sampled_from([0.1, -2.5, 1e-8, 3e38, 1.0, 0.0, 0.999, 1 / 3])
 LEAVES = st.sampled_from(["p", "g", "m", "v"])

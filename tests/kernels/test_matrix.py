@@ -14,6 +14,12 @@ SETTINGS = (5, COEFFICIENTS, 1e-7)
 SHAPES = [(3, 8, 8), (1, 4, 32), (2, 32, 4), (4, 7, 13), (5, 1, 9), (5, 9, 1), (2, 1, 1), (2, 256, 256), (2, 301, 203)]
 
 
+@pytest.fixture(autouse=True)
+def _exact(monkeypatch):
+    """Products in float32, whatever is faster on this machine; the tests of the others say so."""
+    monkeypatch.setattr(matrix, "_fast_bfloat16", lambda: False)
+
+
 def expected(stack):
     """The formula, matrix by matrix."""
     return np.stack([formula.orthogonalize(x, *SETTINGS) for x in stack.numpy()])
@@ -50,7 +56,7 @@ def test_both_ways_to_iterate_are_the_formula(count, rows, columns, halved, expo
     iterate = matrix._by_halves if halved else matrix._iterate
     short = stack if rows <= columns else stack.mT
     result = torch.empty_like(short, memory_format=torch.contiguous_format)
-    iterate(short, matrix._lengths(short, 1e-7), result, *SETTINGS[:2])
+    iterate(short / matrix._lengths(short, 1e-7), result, *SETTINGS[:2])
     result = result if rows <= columns else result.mT
     np.testing.assert_allclose(result.numpy(), expected(stack), rtol=0, atol=1e-5)
 
@@ -143,6 +149,26 @@ def test_cuda_agrees_with_torch_muon(shape):
     result = matrix.orthogonalize(stack, SETTINGS)
     theirs = torch.stack([in_bfloat16(x, COEFFICIENTS, 5, 1e-7) for x in stack]).float()
     assert (result - theirs).norm() < 0.03 * theirs.norm()
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (2, 40, 100), (2, 100, 40), (1, 256, 256)], ids=str)
+def test_narrow_products_are_as_good_as_torchs(shape, monkeypatch):
+    from torch.optim._muon import _zeropower_via_newtonschulz as in_bfloat16
+
+    monkeypatch.setattr(matrix, "_fast_bfloat16", lambda: True)
+    stack = torch.randn(shape)
+    result = matrix.orthogonalize(stack, SETTINGS)
+    exact = torch.from_numpy(expected(stack.double()))
+    theirs = torch.stack([in_bfloat16(x, COEFFICIENTS, 5, 1e-7) for x in stack])
+    assert result.dtype == torch.float32
+    assert 1e-4 < (result - exact).norm() / exact.norm() < 1.1 * (theirs - exact).norm() / exact.norm() < 0.05
+
+
+def test_only_large_matrices_of_float32_are_multiplied_narrow(monkeypatch):
+    monkeypatch.setattr(matrix, "_fast_bfloat16", lambda: True)
+    assert matrix.narrow(torch.empty(1, 32, 32))
+    assert not matrix.narrow(torch.empty(1000, 31, 32))
+    assert not matrix.narrow(torch.empty(1, 32, 32, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])

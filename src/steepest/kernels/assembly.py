@@ -94,8 +94,10 @@ class Assembly:
             wide = self.new(f"zext <{self.lanes} x i16> {value} to <{self.lanes} x i32>")
             wide = self.new(f"shl <{self.lanes} x i32> {wide}, {self.integers(16)}")
             value, kind = self.new(f"bitcast <{self.lanes} x i32> {wide} to <{self.lanes} x float>"), "float"
-            if self.scalar == "float":
-                return value
+        elif dtype == "float16":
+            value, kind = self.new(f"fpext <{self.lanes} x half> {value} to <{self.lanes} x float>"), "float"
+        if kind == self.scalar:
+            return value
         change = "fptrunc" if kind == "double" else "fpext"
         return self.new(f"{change} <{self.lanes} x {kind}> {value} to {self.vector}")
 
@@ -104,12 +106,30 @@ class Assembly:
         kind = memory(dtype)
         if kind == self.scalar:
             return value
+        if dtype == "float16" and self.scalar == "double":
+            return self.new(f"fptrunc <{self.lanes} x float> {self._odd_float(value)} to <{self.lanes} x half>")
         if dtype != "bfloat16":
             change = "fpext" if kind == "double" else "fptrunc"
             return self.new(f"{change} {self.vector} {value} to <{self.lanes} x {kind}>")
         if self.scalar == "double":
             value = self.new(f"fptrunc {self.vector} {value} to <{self.lanes} x float>")
         return self._bfloat16(value)
+
+    def _odd_float(self, value: str) -> str:
+        """Round doubles to float by the rule of odd: what is inexact gets an odd last bit.
+
+        Rounded once more, to half, it gives what one rounding would (Boldo & Melquiond 2008, When double rounding is
+        odd). In one step only CPUs with AVX512-FP16 can; for the others LLVM calls a function that is not there.
+        """
+        floats, wide = f"<{self.lanes} x float>", f"<{self.lanes} x i32>"
+        near = self.new(f"fptrunc {self.vector} {value} to {floats}")
+        back = self.new(f"fpext {floats} {near} to {self.vector}")
+        bits = self.new(f"bitcast {floats} {near} to {wide}")
+        length, exact = (self.operation("abs", x) for x in (back, value))
+        beyond = self.new(f"zext {self.mask} {self.new(f'fcmp ogt {self.vector} {length}, {exact}')} to {wide}")
+        inexact = self.new(f"zext {self.mask} {self.new(f'fcmp one {self.vector} {back}, {value}')} to {wide}")
+        odd = self.new(f"or {wide} {self.new(f'sub {wide} {bits}, {beyond}')}, {inexact}")
+        return self.new(f"bitcast {wide} {odd} to {floats}")
 
     def _bfloat16(self, value: str) -> str:
         """Keep the upper half of a float32, rounded to nearest even; a NaN stays one."""

@@ -1,5 +1,6 @@
 """Matrix functions of a formula on stacks of torch tensors, (count, m, n): many matrices of one shape at once."""
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -7,19 +8,20 @@ from torch import Tensor
 
 from steepest import formula
 
-# Found by measurement on CPUs: so many elements for each thread at a time keep Newton-Schulz near the cores; and from
-# so many multiplications in one product on, computing the symmetric products by halves pays for its extra calls. That
-# is asked of one matrix and not of the stack, so that a matrix has the same result in any company.
+# Found by measurement on CPUs: so many elements for each thread at a time keep Newton-Schulz in float32 near the cores;
+# and from so many multiplications in one product on, computing the symmetric products by halves pays for its extra
+# calls, and bfloat16 for its conversions where it pays at all. That is asked of one matrix and not of the stack, so
+# that a matrix has the same result in any company.
 NEAR = 1 << 18
 WORTH_HALVING = 1 << 22
+WORTH_NARROWING = 1 << 15
 
 
 def orthogonalize(stack: Any, settings: tuple[int, tuple[float, float, float], float]) -> Any:
     """Return each matrix made orthogonal; see `steepest.formula.orthogonalize`. settings: (steps, coefficients, eps).
 
-    The same polynomial, added up in another order. float64 is computed in float64, everything else in float32; on CUDA
-    the products are bfloat16, as torch.optim.Muon's are. (On a CPU without bfloat16 matrix units they took about
-    1.5 times as long as float32 ones.) Nothing waits for the device.
+    The same polynomial, added up in another order. float64 is computed in float64, everything else in float32; where
+    that is faster (`narrow`) the products are bfloat16, as torch.optim.Muon's always are. Nothing waits for the device.
     Returns a new contiguous tensor of the dtype of the stack. stack: (..., m, n); of NumPy it takes the formula itself.
     """
     if not isinstance(stack, Tensor):
@@ -32,13 +34,34 @@ def orthogonalize(stack: Any, settings: tuple[int, tuple[float, float, float], f
     if stack.shape[-2] > stack.shape[-1]:
         source, target = source.mT, target.mT
     count, rows, columns = source.shape
-    on_cpu = stack.device.type == "cpu"
-    if on_cpu:
+    precision = torch.bfloat16 if narrow(source) else _precision(source)
+    in_parts = stack.device.type == "cpu" and precision != torch.bfloat16
+    if in_parts:
         count = min(count, max(1, torch.get_num_threads() * NEAR // (rows * columns)))
-    iterate = _by_halves if on_cpu and rows * rows * columns >= WORTH_HALVING else _iterate
+    iterate = _by_halves if in_parts and rows * rows * columns >= WORTH_HALVING else _iterate
     for some, result in zip(source.split(count), target.split(count), strict=True):
-        iterate(some, _lengths(some, eps), result, steps, coefficients)
+        iterate((some / _lengths(some, eps)).to(precision), result, steps, coefficients)
     return out
+
+
+def narrow(stack: Tensor) -> bool:
+    """Whether the products of Newton-Schulz are computed in bfloat16.
+
+    So it is on CUDA, and on CPUs that multiply bfloat16 faster. The kind of CPU decides and not a measurement, so that
+    a run can be repeated to the bit. Whole Newton-Schulz against float32: AMD Zen 4, 1.6 times as fast; Intel Xeon with
+    AVX512-BF16 and without matrix units, 0.7 times.
+    """
+    if stack.dtype == torch.float64:
+        return False
+    rows, columns = stack.shape[-2:]
+    on_cpu = stack.device.type == "cpu" and rows * rows * columns >= WORTH_NARROWING and _fast_bfloat16()
+    return stack.device.type == "cuda" or on_cpu
+
+
+@cache
+def _fast_bfloat16() -> bool:
+    cpu = torch.cpu.get_capabilities()
+    return bool(cpu.get("avx512_bf16")) and str(cpu.get("cpu_name")).startswith("AMD")
 
 
 def qr(stack: Tensor) -> Tensor:
@@ -69,26 +92,28 @@ def _precision(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def _iterate(x: Tensor, length: Tensor, target: Tensor, steps: int, coefficients: tuple[float, float, float]) -> None:
-    """Three batched products for each step."""
+def _iterate(x: Tensor, target: Tensor, steps: int, coefficients: tuple[float, float, float]) -> None:
+    """Three batched products for each step. x: (count, m, n), each of length 1 at most."""
     a, b, c = coefficients
-    narrow = x.device.type == "cuda" and x.dtype != torch.float64
-    x = (x / length).to(torch.bfloat16 if narrow else length.dtype)
+    next_x, gram = torch.empty_like(x), x.new_empty(len(x), x.shape[1], x.shape[1])
+    polynomial = torch.empty_like(gram)
     for _ in range(steps):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        torch.bmm(x, x.mT, out=gram)
+        torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=polynomial)
+        torch.baddbmm(x, polynomial, x, beta=a, out=next_x)
+        x, next_x = next_x, x
     target.copy_(x)
 
 
-def _by_halves(x: Tensor, length: Tensor, target: Tensor, steps: int, coefficients: tuple[float, float, float]) -> None:
-    """Compute three of the four quarters of X X^T and of its square, for they are symmetric: 20 products for 24.
+def _by_halves(x: Tensor, target: Tensor, steps: int, coefficients: tuple[float, float, float]) -> None:
+    """The same, three of the four quarters of X X^T and of its square, for they are symmetric: 20 products for 24.
 
     X = [x]   X X^T = [f  g]   a I + b X X^T + c (X X^T)^2 = [q  r]
         [y]           [.  h]                                 [.  s]
     """
     a, b, c = coefficients
     half = x.shape[1] // 2
-    x, y = (x[:, :half] / length).contiguous(), (x[:, half:] / length).contiguous()
+    x, y = x[:, :half].contiguous(), x[:, half:].contiguous()
     next_x, next_y = torch.empty_like(x), torch.empty_like(y)
     f, g, h = (x.new_empty(len(x), *sides) for sides in ((half, half), (half, y.shape[1]), (y.shape[1], y.shape[1])))
     q, r, s = torch.empty_like(f), torch.empty_like(g), torch.empty_like(h)

@@ -161,15 +161,20 @@ class _Writer:
         """Add a vector to a sum, in double precision."""
         out = self.out
         wide = [self._double(operand) for operand in operands]
-        if operation in ("square_total", "dot"):
-            wide = [out.new(f"fmul {self.wide} {wide[0]}, {wide[-1]}")]
-        if mask:
-            wide[0] = out.new(f"select {out.mask} {mask}, {self.wide} {wide[0]}, {self.wide} zeroinitializer")
+        if mask:  # what lies behind the end may have become anything, also infinite
+            wide = [out.new(f"select {out.mask} {mask}, {self.wide} {x}, {self.wide} zeroinitializer") for x in wide]
         if operation == "largest":
             intrinsic = f"llvm.maximum.v{out.lanes}f64"
             out.intrinsic(intrinsic, self.wide, (self.wide, name), (self.wide, wide[0]), name=f"{name}.{block}")
-        else:
+        elif operation == "total":
             out.line(f"{name}.{block} = fadd {self.wide} {name}, {wide[0]}")
+        elif out.scalar == "float":
+            # A product of two floats is exact in double, so fusing it with the addition changes nothing but the time.
+            factors = ((self.wide, value) for value in (wide[0], wide[-1], name))
+            out.intrinsic(f"llvm.fma.v{out.lanes}f64", self.wide, *factors, name=f"{name}.{block}")
+        else:
+            product = out.new(f"fmul {self.wide} {wide[0]}, {wide[-1]}")
+            out.line(f"{name}.{block} = fadd {self.wide} {name}, {product}")
 
     def _double(self, value: str) -> str:
         if self.out.scalar == "double":

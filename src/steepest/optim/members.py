@@ -15,6 +15,9 @@ from steepest.rule import Rule
 _address, _contiguous, _bytes = Tensor.data_ptr, Tensor.is_contiguous, attrgetter("nbytes")
 
 
+LINE = 64  # numbers: at least a cache line, also for the narrowest dtype; what Triton's wide loads need is less
+
+
 class Kind(NamedTuple):
     """What the members of a batch have in common. dense: their memory has no gaps, so kernels may run over it."""
 
@@ -124,10 +127,11 @@ class Members:
     def _fit(self, name: str, state_dtype: torch.dtype | None) -> None:
         """Allocate the states that are missing; bring those that are there into the memory order of the parameter."""
         dtype = self._dtype(name, state_dtype)
+        fresh = iter(self._zeros([w for w, e in zip(self.work, self.entries, strict=True) if name not in e], dtype))
         for entry, work in zip(self.entries, self.work, strict=True):
             state = entry.get(name)
             if state is None:
-                entry[name] = torch.zeros_like(work, dtype=dtype, requires_grad=False)
+                entry[name] = next(fresh)
                 if name == "ema" and self.steps:  # asked for in the middle of a run, the mean begins here
                     entry[name].copy_(work)
             elif state.shape != work.shape:
@@ -138,6 +142,21 @@ class Members:
             elif state.stride() != work.stride():
                 entry[name] = torch.empty_like(work, dtype=state.dtype, requires_grad=False).copy_(state)
         self.batch.states[name] = [entry[name] for entry in self.entries]
+
+    def _zeros(self, like: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+        """Return a tensor of zeros for each of these, in its memory order.
+
+        Kernels get them as pieces of one allocation: to ask a thousand small tensors where they are costs as much as to
+        step them, and half of that when they share their storage.
+        """
+        if not (like and self.kind.kernel):
+            return [torch.zeros_like(work, dtype=dtype, requires_grad=False) for work in like]
+        sizes = [-(-work.numel() // LINE) * LINE for work in like]
+        pieces = torch.zeros(sum(sizes), dtype=dtype, device=like[0].device).split(sizes)
+        return [
+            piece.as_strided(work.shape, work.stride(), piece.storage_offset())
+            for piece, work in zip(pieces, like, strict=True)
+        ]
 
     def _dtype(self, name: str, state_dtype: torch.dtype | None) -> torch.dtype:
         form = self.kind.form
