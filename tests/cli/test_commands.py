@@ -100,9 +100,9 @@ def test_the_seed_decides_model_and_data(here, capsys):
 
 
 MISTAKES = {
-    "no file": ("tusk.py:task", "There is no file 'tusk.py' in ", "Did you mean 'task.py'?"),
+    "no file": ("tusk.py:task", "There is no file 'tusk.py' in ", "did you mean 'task.py'?"),
     "no function": ("task.py:tsk", "task.py has no function 'tsk'; did you mean 'task'?"),
-    "far from any": ("task.py:xyzzy", "task.py has no function 'xyzzy'; it has loss, task, nothing"),
+    "far from any": ("task.py:xyzzy", "task.py has no function 'xyzzy'; there are loss, task, nothing"),
     "no colon": ("task.py", "A task is named FILE.py:FUNCTION, as in task.py:task; received 'task.py'."),
     "no python": ("task.txt:task", "'task.txt' does not end in .py"),
     "no call": ("task.py:value", "task.py:value is of type int; expected a function that returns a Task"),
@@ -143,7 +143,7 @@ def test_a_mistake_is_one_sentence_exit_2_and_nothing_written(task, here, capsys
         (["fitt"], "No such command 'fitt'. Did you mean 'fit'?"),
         (["fit", "task.py:task", "--stepz", "3"], "No such option: --stepz"),
         (["rules", "adamww"], "There is no rule 'adamww'; did you mean 'adamw'?"),
-        (["rules", "xyzzy"], "There is no rule 'xyzzy'; the rules are adabelief"),
+        (["rules", "xyzzy"], "There is no rule 'xyzzy'; there are adabelief"),
         (["check", "torch.optim:SGDD"], "did you mean 'SGD'?"),
         (["check", "torch.optim:SGD", "lr"], "name=value"),
     ],

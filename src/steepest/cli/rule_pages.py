@@ -1,26 +1,17 @@
 """Update rules as the terminal shows them: all in a table, or one with its formula."""
 
-import difflib
 import inspect
 
 from rich.console import Console
 
 from steepest.rule import Rule, class_name
-from steepest.rules import RULES
+from steepest.rules import RULES, find
 
 
 def show_rules(name: str | None) -> None:
     """Print all rules, or everything about one; raise ValueError for a name that is none."""
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    if name is None:
-        console.print(table())
-        return
-    names = {class_name(rule).lower(): rule for rule in RULES} | {rule: rule for rule in RULES}
-    if name.lower() not in names:
-        close = difflib.get_close_matches(name.lower(), names, n=1)
-        meant = f"did you mean {names[close[0]]!r}?" if close else f"the rules are {', '.join(RULES)}."
-        raise ValueError(f"There is no rule {name!r}; {meant}")
-    console.print(page(RULES[names[name.lower()]]))
+    console.print(table() if name is None else page(find(name)))
 
 
 def table() -> str:

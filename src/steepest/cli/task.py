@@ -1,6 +1,5 @@
 """A task from a file: `task.py:task`."""
 
-import difflib
 import importlib.util
 import sys
 from dataclasses import fields
@@ -11,6 +10,7 @@ from typing import Any
 from steepest.fit import Result, fit
 from steepest.loop import Task, checks
 from steepest.snapshot import seed_everything
+from steepest.spelling import meant
 
 
 def fit_task(reference: str, *, steps: int | None, epochs: int | None, seed: int, **more: Any) -> Result:
@@ -31,14 +31,16 @@ def load_task(reference: str) -> Task:
         raise ValueError(f"A task is named FILE.py:FUNCTION, as in task.py:task; received {reference!r}.")
     path = Path(file)
     if not path.is_file():
-        raise ValueError(f"There is no file {file!r} in {path.absolute().parent}.{_similar(path)}")
+        folder = path.parent if path.parent.is_dir() else Path()
+        files = sorted(each.name for each in folder.glob("*.py"))
+        raise ValueError(f"There is no file {file!r} in {folder.absolute()}; {meant(path.name, files)}")
     if path.suffix != ".py":
         raise ValueError(f"A task is a function in a Python file, FILE.py:FUNCTION; {file!r} does not end in .py.")
     module = _load(path)
     function = getattr(module, name, None)
     if function is None:
         names = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
-        raise ValueError(f"{file} has no function {name!r}; {_meant(name, names)}")
+        raise ValueError(f"{file} has no function {name!r}; {meant(name, names)}")
     if not callable(function):
         raise TypeError(f"{reference} is of type {type(function).__name__}; expected a function that returns a Task.")
     task = function()
@@ -61,14 +63,3 @@ def _load(path: Path) -> ModuleType:
     sys.modules[name] = module  # so that worker processes find the functions of the file again
     spec.loader.exec_module(module)
     return module
-
-
-def _similar(path: Path) -> str:
-    folder = path.parent if path.parent.is_dir() else Path()
-    close = difflib.get_close_matches(path.name, [each.name for each in folder.glob("*.py")], n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
-
-
-def _meant(name: str, names: list[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"it has {', '.join(names) or 'none'}."

@@ -1,7 +1,6 @@
 """Which parameter gets which rule, learning rate and weight decay."""
 
-import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -12,7 +11,8 @@ from steepest.groups.parameters import Found, parameters, undecayed
 from steepest.groups.role import Role, heads, role, stack_shape
 from steepest.groups.table import Assignment, Groups
 from steepest.rule import Rule
-from steepest.rules import RULES
+from steepest.rules import RULES, find
+from steepest.spelling import meant
 
 __all__ = ["Assignment", "Groups", "groups", "stack_shape"]
 
@@ -89,14 +89,14 @@ def _changes(names: Iterable[str], overrides: Mapping[str, Mapping[str, Any]]) -
     for pattern, options in overrides.items():
         fitting = [name for name in changes if fnmatchcase(name, pattern)]
         if not fitting:
-            raise ValueError(f"the override {pattern!r} fits no parameter{_did_you_mean(pattern, changes)}")
+            raise ValueError(f"the override {pattern!r} fits no parameter; {meant(pattern, changes)}")
         for name in fitting:
             changes[name].update(options)
     return changes
 
 
 def _assignment(this: Found, what: Role, options: Mapping[str, Any], change: Mapping[str, Any]) -> Assignment:
-    rule = _rule(options["rule"]).name if this.tensor.requires_grad else "frozen"
+    rule = find(options["rule"]).name if this.tensor.requires_grad else "frozen"
     why = what.why + ("; override" if change else "")
     factor = 1.0 if "lr" in change else options["lr_factor"]
     return Assignment(this.name, tuple(this.tensor.shape), rule, factor, options["weight_decay"], why)
@@ -104,7 +104,7 @@ def _assignment(this: Found, what: Role, options: Mapping[str, Any], change: Map
 
 def _settled(this: Found, options: dict[str, Any], lr: Any) -> dict[str, Any]:
     """Return the options of a parameter's group: what its rule does not know left out, what follows filled in."""
-    factor, blocks, rule = options.pop("lr_factor"), options.pop("blocks"), _rule(options["rule"])
+    factor, blocks, rule = options.pop("lr_factor"), options.pop("blocks"), find(options["rule"])
     if "lr" not in options and (lr is not None or factor != 1):
         if lr is None:
             raise ValueError(
@@ -127,16 +127,3 @@ def _group(collected: list[tuple[dict[str, Any], dict[str, Any]]], options: dict
             return group
     collected.append((options, {"params": [], "param_names": [], **options}))
     return collected[-1][1]
-
-
-def _rule(name: str | Rule) -> Rule:
-    if isinstance(name, Rule):
-        return name
-    if name not in RULES:
-        raise ValueError(f"there is no rule {name!r}{_did_you_mean(name, RULES)}")
-    return RULES[name]
-
-
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    close: Sequence[str] = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(list(known)[:50])}"

@@ -1,6 +1,5 @@
 """What an optimizer is given, looked at before anything is done: each mistake is one sentence."""
 
-import difflib
 import math
 import re
 from collections.abc import Iterable
@@ -11,9 +10,9 @@ import numpy as np
 import torch
 
 from steepest.groups import stack_shape
-from steepest.optim.settings import OPTIONS, PATHS, WHOLE, front
+from steepest.optim.settings import OPTIONS, WHOLE, front
 from steepest.rule import Rule
-from steepest.rules import RULES
+from steepest.spelling import meant
 
 ROUNDINGS = ("nearest", "stochastic", "kahan")
 _SYNONYMS = {
@@ -28,25 +27,9 @@ def check_names(given: Iterable[str], known: Iterable[str], owner: str) -> None:
     known = list(known)
     for name in given:
         if name not in known:
-            listed = ", ".join(k for k in known if k not in PATHS)
-            raise TypeError(f"{owner} has no argument {name!r}: {_nearest(name, known) or f'it takes {listed}'}")
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    near = [_SYNONYMS[name]] if _SYNONYMS.get(name) in known else difflib.get_close_matches(name, known, 1, 0.5)
-    return f"did you mean {near[0]}?" if near else ""
-
-
-def find_rule(rule: Rule | str) -> Rule:
-    """Return a rule by itself or by its name."""
-    if isinstance(rule, str):
-        if rule not in RULES:
-            raise TypeError(f"there is no rule {rule!r}: {_nearest(rule, RULES) or ', '.join(RULES)}")
-        return RULES[rule]
-    if not isinstance(rule, Rule):
-        raise TypeError(f"rule={rule!r} must be a rule or the name of one, such as 'adamw'")
-    return rule
+            synonym = _SYNONYMS.get(name)
+            word = synonym if synonym in known else name
+            raise TypeError(f"{owner} has no argument {name!r}; {meant(word, known)}")
 
 
 def check_values(rule: Rule, group: dict[str, Any]) -> None:

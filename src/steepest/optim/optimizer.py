@@ -14,12 +14,13 @@ from steepest.kernels.eager import EagerRun
 from steepest.kernels.gpu import GpuRun
 from steepest.kernels.support import unsupported
 from steepest.optim import checkpoint
-from steepest.optim.checks import check_given, check_names, check_params, check_values, check_whole, find_rule, plain
+from steepest.optim.checks import check_given, check_names, check_params, check_values, check_whole, plain
 from steepest.optim.graph import GRADIENT, MEASURES, Edits, Traced, trace
 from steepest.optim.members import Members, Present, States, kind_of
 from steepest.optim.settings import GROUP, OPTIONS, PATHS, WHOLE, front, hyper
 from steepest.optim.stats import Measured, Stats
 from steepest.rule import Rule
+from steepest.rules import find
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -44,7 +45,7 @@ class Optimizer(torch.optim.Optimizer):
     """
 
     def __init__(self, params: Any, rule: Rule | str, **options: Any) -> None:
-        self.rule = find_rule(rule)
+        self.rule = find(rule)
         self._rules = {self.rule.name: self.rule}
         check_names(options, [*front(self.rule), *OPTIONS, *WHOLE, *PATHS], type(self).__name__)
         self.clip, self.skip_nonfinite, self.ema = check_whole(options)
@@ -58,7 +59,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with options of their own. Keys: "params", "rule", and any option of that rule."""
-        rule = find_rule(param_group.get("rule", self.rule))
+        rule = find(param_group.get("rule", self.rule))
         if self._rules.get(rule.name, rule) is not rule:
             raise ValueError(f"two rules of this optimizer are called {rule.name}: give one of them another name")
         known = {**front(rule), **OPTIONS}
