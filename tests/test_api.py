@@ -69,7 +69,7 @@ def test_formula_functions_are_public():
 def test_an_unknown_name_is_answered_with_the_nearest_or_all():
     with pytest.raises(AttributeError, match=r"steepest has no 'optimizer'; did you mean 'optim'\?"):
         steepest.optimizer  # noqa: B018 - reading it is the test
-    with pytest.raises(AttributeError, match=r"steepest has no 'xyzzy'; its names are .*rules"):
+    with pytest.raises(AttributeError, match=r"steepest has no 'xyzzy'; there are .*rules"):
         steepest.xyzzy  # noqa: B018
     assert not hasattr(steepest, "trainer")
 
@@ -80,7 +80,7 @@ LOADED = "import json, sys; print(json.dumps([name for name in sys.modules]))"
 def test_importing_the_package_imports_nothing_of_weight():
     loaded = json.loads(run_python(f"import steepest; {LOADED}"))
     assert {name for name in loaded if name.startswith("steepest")} == {"steepest"}
-    assert not HEAVY & set(loaded)
+    assert not (HEAVY | {"difflib"}) & set(loaded)  # a name that exists needs no look for the nearest
     assert HEAVY & set(json.loads(run_python(f"import steepest, rich; {LOADED}")))  # the look sees what is there
 
 

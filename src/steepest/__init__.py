@@ -1,6 +1,5 @@
 """The public names of steepest, each imported when it is first used."""
 
-import difflib
 import importlib
 import sys
 from types import ModuleType
@@ -74,9 +73,9 @@ _WHERE |= dict.fromkeys(
 
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
-        close = difflib.get_close_matches(name, _WHERE, n=1)
-        meant = f"did you mean {close[0]!r}?" if close else f"its names are {', '.join(_WHERE)}."
-        raise AttributeError(f"steepest has no {name!r}; {meant}")
+        from steepest.spelling import meant
+
+        raise AttributeError(f"steepest has no {name!r}; {meant(name, _WHERE)}")
     if _WHERE[name] == __name__:
         return importlib.import_module(f"{__name__}.{name}")
     value = getattr(importlib.import_module(_WHERE[name]), name)

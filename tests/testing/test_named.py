@@ -19,7 +19,7 @@ def test_a_class_is_found():
         ("nowhere.at.all:AdamW", "no module 'nowhere'"),
         ("torch.optim:Adamw", "torch.optim has no 'Adamw'; did you mean 'AdamW'?"),
         ("torch.optim:Sgd", "did you mean 'SGD'?"),
-        ("torch.optim:Completely", "torch.optim has no 'Completely'."),
+        ("torch.optim:Completely", "torch.optim has no 'Completely'; there are ASGD, Adadelta, "),
         ("math:pi", "is a float, and not an optimizer class"),
     ],
 )

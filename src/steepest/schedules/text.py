@@ -1,11 +1,11 @@
 """Schedules from text, as a plan or a command line holds them."""
 
 import ast
-import difflib
 from typing import Any
 
 from steepest.schedules import compose, cycles, schedule, shapes
 from steepest.schedules.schedule import Schedule
+from steepest.spelling import meant
 
 NAMES = {
     make.__name__: make
@@ -50,6 +50,4 @@ def _argument(node: ast.expr) -> Any:
 def _named(name: str) -> Any:
     if name in NAMES:
         return NAMES[name]
-    close = difflib.get_close_matches(name, NAMES, n=1)
-    meant = f"did you mean {close[0]}?" if close else f"they are {', '.join(NAMES)}."
-    raise ValueError(f"There is no schedule {name!r}; {meant}")
+    raise ValueError(f"There is no schedule {name!r}; {meant(name, NAMES)}")

@@ -1,6 +1,5 @@
 """Trying a subject against the laws: one verdict each."""
 
-import difflib
 import io
 import random
 import sys
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 
+from steepest.spelling import meant
 from steepest.testing.law import Broken, Law, NotApplicable, sentence
 from steepest.testing.laws import LAWS
 from steepest.testing.subject import Subject
@@ -70,8 +70,7 @@ def named_laws(laws: Iterable[Law | str] | None) -> tuple[Law, ...]:
 
 def unknown_law(name: str) -> str:
     """The sentence for a name that no law has."""
-    near = difflib.get_close_matches(name, [law.name for law in LAWS], n=1)
-    return f"There is no law named {name!r}" + (f"; did you mean {near[0]!r}?" if near else ".")
+    return f"There is no law named {name!r}; {meant(name, [law.name for law in LAWS])}"
 
 
 def check(

@@ -1,13 +1,13 @@
 """Optimizers from the command line: `module:Class` and `option=value`."""
 
 import ast
-import difflib
 import importlib
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import torch
 
+from steepest.spelling import meant
 from steepest.testing.law import sentence
 
 
@@ -32,10 +32,8 @@ def find(name: str) -> Callable[..., torch.optim.Optimizer]:
         raise ValueError(f"Importing {module_name!r} raised {sentence(error)}") from error
     for part in path.split("."):
         if not hasattr(found, part):
-            spellings = {name.lower(): name for name in dir(found)}
-            near = difflib.get_close_matches(part.lower(), spellings, n=1)
-            hint = f"; did you mean {spellings[near[0]]!r}?" if near else "."
-            raise ValueError(f"{getattr(found, '__name__', module_name)} has no {part!r}{hint}")
+            known = [name for name in dir(found) if not name.startswith("_")]
+            raise ValueError(f"{getattr(found, '__name__', module_name)} has no {part!r}; {meant(part, known)}")
         found = getattr(found, part)
     if not callable(found):
         raise ValueError(f"{name!r} is a {type(found).__name__}, and not an optimizer class.")
