@@ -66,7 +66,7 @@ def test_a_dataset_is_put_together_as_the_data_loader_does():
 def test_a_dataset_that_raises_says_at_which_sample():
     with pytest.raises(OSError, match="disk on fire") as caught:
         list(open_source(Numbers(40), 8, None).epoch(0))
-    assert caught.value.__notes__ == ["Raised by sample 37 of the dataset Numbers."]
+    assert caught.value.__notes__ == ["Raised by sample 37 of the dataset Numbers, which has 40."]
 
 
 def test_an_iterable_dataset_gives_samples_and_others_give_batches():
@@ -105,7 +105,7 @@ BAD = {
     "other byte order": (np.zeros(3, ">f4"), TypeError, "data holds >f4 values"),
     "number": (3, TypeError, "The data is of type int"),
     "nothing": (None, TypeError, "The data is of type NoneType"),
-    "path": ("train.csv", TypeError, "The data is of type str"),
+    "path": ("train.csv", FileNotFoundError, r"There is no train.csv \(looked from"),
 }
 
 
@@ -126,7 +126,9 @@ def test_samples_of_different_shapes_are_named():
         def __getitem__(self, place):
             return torch.ones(place)
 
-    with pytest.raises(ValueError, match=r"do not fit into one batch \(0: float32\[0\], 1: float32\[1\]"):
+    with pytest.raises(
+        ValueError, match=r"do not fit into one batch: sample 0 is float32\[0\] and sample 1 is float32\[1\]"
+    ):
         first(Ragged(5), 3)
 
 

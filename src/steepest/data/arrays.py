@@ -1,32 +1,41 @@
-"""Batches from arrays whose first axis counts the samples."""
+"""Rows of arrays whose first axis counts the samples."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
 from steepest.data.batch import describe
-from steepest.data.order import order
+from steepest.data.mapped import Mapped
 
 
 class Arrays:
     """A tensor, array or memory map, or a tuple or dict of them; a batch has the same form, with tensors in it.
 
-    Every sample comes once in an epoch, the last batch is short when they do not divide.
+    shuffled: rows are read in random order, which memory maps are told.
     """
 
-    def __init__(self, data: Any, batch_size: int, seed: int | None) -> None:
-        parts = _parts(data)
-        self.samples = _samples(parts, data)
-        self.batches: int | None = -(-self.samples // batch_size)
-        self._data, self._batch_size, self._seed = data, batch_size, seed
+    def __init__(self, data: Any, shuffled: bool) -> None:
+        self._parts = _parts(data)
+        self.samples = _samples(self._parts, data)
+        self._data = data
+        maps = (Mapped.of(part, shuffled) for part in self._parts.values())
+        self._maps = [mapped for mapped in maps if mapped is not None]
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
-        """Yield the batches of one epoch from batch `start` on."""
-        indices = order(self.samples, self._seed, number)
-        for begin in range(start * self._batch_size, self.samples, self._batch_size):
-            yield self._take(indices[begin : begin + self._batch_size])
+    def read(self, epoch: int, index: np.ndarray) -> Any:
+        """Return the rows as a batch, which shares no memory with the data."""
+        batch = self._take(index)
+        for mapped in self._maps:
+            mapped.count(len(index))
+        return batch
+
+    def signature(self) -> dict[str, Any]:
+        """Return what the data is: dtype and shape of a row of each array."""
+        rows = {
+            name: describe(part[:0]).replace("[0, ", "[").replace("[0]", "[]") for name, part in self._parts.items()
+        }
+        return {"kind": "arrays", "samples": self.samples, "rows": rows}
 
     def _take(self, index: np.ndarray) -> Any:
         data = self._data

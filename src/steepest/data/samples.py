@@ -1,48 +1,66 @@
-"""Batches from a dataset that is asked for one sample at a time."""
+"""Batches of samples that can be asked for in any order."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
-from torch.utils.data import default_collate
 
-from steepest.data.batch import describe
-from steepest.data.order import order
+from steepest.data.order import Order
+from steepest.data.workers import Crew
+
+
+class Reader(Protocol):
+    """Gives any of its samples. A reader that goes to worker processes is pickled or forked."""
+
+    samples: int
+
+    def read(self, epoch: int, index: np.ndarray) -> Any:
+        """Return a batch of the samples with these numbers: the same one whenever it is asked for."""
+        ...
+
+    def signature(self) -> dict[str, Any]:
+        """Return plain data that says what data this is."""
+        ...
 
 
 class Samples:
-    """A dataset with `len(dataset)` and `dataset[i]`; samples are put together as PyTorch's DataLoader does.
+    """Every sample once in an epoch, in an order that is a pure function of seed and epoch.
 
-    Every sample comes once in an epoch, the last batch is short when they do not divide.
+    The last batch is short when they do not divide. workers: processes that read ahead; 0: it is done here.
     """
 
-    def __init__(self, dataset: Any, batch_size: int, seed: int | None) -> None:
-        self.samples = len(dataset)
-        if self.samples == 0:
-            raise ValueError(f"The dataset {type(dataset).__name__} is empty; training needs one sample or more.")
-        self.batches: int | None = -(-self.samples // batch_size)
-        self._dataset, self._batch_size, self._seed = dataset, batch_size, seed
+    def __init__(self, reader: Reader, batch_size: int, seed: int | None, workers: int = 0) -> None:
+        self.samples: int | None = reader.samples
+        self.batches: int | None = -(-reader.samples // batch_size)
+        self.say: Callable[[str], None] = lambda sentence: None  # there is never a need to
+        self._reader, self._batch_size, self._seed = reader, batch_size, seed
+        self._crew = Crew(reader.read, workers) if workers else None
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
         """Yield the batches of one epoch from batch `start` on."""
-        indices = order(self.samples, self._seed, number)
-        for begin in range(start * self._batch_size, self.samples, self._batch_size):
-            yield self._collate(indices[begin : begin + self._batch_size])
+        if self._crew is not None:
+            yield from self._crew.run(lambda: self._requests(number, start))
+            return
+        for epoch, index in self._requests(number, start):
+            yield self._reader.read(epoch, index)
 
-    def _collate(self, index: np.ndarray) -> Any:
-        items = [self._item(place) for place in index.tolist()]
-        try:
-            return default_collate(items)
-        except (RuntimeError, TypeError, KeyError) as error:
-            shapes = ", ".join(f"{place}: {describe(item)}" for place, item in zip(index[:4], items, strict=False))
-            raise ValueError(
-                f"Samples of the dataset do not fit into one batch ({shapes}, ...): {error}. Give every sample the "
-                "same form, or pass a DataLoader with a collate_fn."
-            ) from error
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: seed, epoch and position say it all."""
+        return {}
 
-    def _item(self, place: int) -> Any:
-        try:
-            return self._dataset[place]
-        except Exception as error:
-            error.add_note(f"Raised by sample {place} of the dataset {type(self._dataset).__name__}.")
-            raise
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take nothing up."""
+
+    def signature(self) -> dict[str, Any]:
+        """Return plain data that says what data this is."""
+        return self._reader.signature()
+
+    def close(self) -> None:
+        """End the worker processes; the next epoch would start new ones."""
+        if self._crew is not None:
+            self._crew.close()
+
+    def _requests(self, number: int, start: int) -> Iterator[tuple[int, np.ndarray]]:
+        order = Order(self._reader.samples, self._seed, number)
+        for first in range(start * self._batch_size, self._reader.samples, self._batch_size):
+            yield number, order.take(first, self._batch_size)
