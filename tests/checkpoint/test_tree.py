@@ -1,4 +1,4 @@
-"""What goes into a checkpoint comes out of it, in every bit and type; what cannot is refused before a byte is written."""
+"""What goes into a checkpoint comes out in every bit and type; what cannot is refused before a byte is written."""
 
 import collections
 import enum

@@ -63,6 +63,12 @@ class Checkpoints:
         self._said: set[str] = set()
         self._closed = False
 
+    @property
+    def run(self) -> str:
+        """The id of the run; a new one is made for a folder that has none."""
+        self._run = self._run or secrets.token_hex(8)
+        return self._run
+
     def save(
         self,
         step: int,
@@ -146,12 +152,15 @@ class Checkpoints:
             self._lock.release()
 
     def _start(self, order: Order) -> None:
-        self._writer = threading.Thread(target=self._write, args=(order,), name="steepest checkpoint")
+        writer = threading.Thread(target=self._write, args=(order,), name="steepest checkpoint")
         try:
-            self._writer.start()
-        except RuntimeError:  # no thread can be started, as at the exit of the interpreter
-            self._writer = None
+            if not threading.main_thread().is_alive():  # the interpreter ends and waits for no more threads
+                raise RuntimeError
+            writer.start()
+        except RuntimeError:  # or there are too many threads
             self._write(order)
+        else:
+            self._writer = writer
 
     def _wait(self) -> None:
         if self._writer is not None:

@@ -72,4 +72,5 @@ class Lock:
 def _close(handle: int) -> None:
     if handle in _open_files:  # in a forked child it is closed already
         _open_files.discard(handle)
+        fcntl.flock(handle, fcntl.LOCK_UN)  # a child that is being forked may still have a copy of the handle
         os.close(handle)

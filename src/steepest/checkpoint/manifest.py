@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,10 @@ def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of a checkpoint; raises Damaged, Newer, or OSError where it may not be read."""
     path = folder / MANIFEST
     try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise Damaged(f"{path} is not a plain file")
         return parse(path.read_bytes(), path)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    except (FileNotFoundError, NotADirectoryError):
         raise Damaged(f"{path} is missing") from None
 
 
