@@ -11,7 +11,7 @@ from by_hand import gap, problem, tensors, walk
 from steepest.optim import CLASSES
 
 every_rule = pytest.mark.parametrize("kind", CLASSES.values(), ids=CLASSES)
-AdamW = CLASSES["AdamW"]
+AdamW, Adafactor = CLASSES["AdamW"], CLASSES["Adafactor"]
 ALL = {"clip": 1.0, "skip_nonfinite": True, "ema": 0.9, "cautious": True}
 
 
@@ -162,6 +162,56 @@ def test_a_wrong_state_is_refused_in_one_sentence_and_changes_nothing(case):
     assert after["steps"] == before["steps"]
     for name, p in net.named_parameters():
         assert all(torch.equal(value, before["state"][name][key]) for key, value in optimizer.state[p].items())
+
+
+def test_the_state_of_complex_numbers_is_complex():
+    def made(dtype):
+        p = torch.nn.Parameter(torch.ones(3, dtype=dtype))
+        p.grad = torch.ones_like(p)
+        optimizer = AdamW([p])
+        optimizer.step()
+        return p, optimizer
+
+    _, real = made(torch.float32)
+    p, optimizer = made(torch.complex64)
+    with pytest.raises(ValueError, match=r"'m' of 0 is torch\.float32, and the parameter is torch.complex64"):
+        optimizer.load_state_dict(real.state_dict())
+    optimizer.state[p]["m"] = torch.zeros(3)
+    with pytest.raises(ValueError, match=r"the state m of a torch\.complex64 parameter is torch.float32"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (3.0, "m of a parameter is a float"), (None, "NoneType"), (torch.zeros(2), r"has shape \(2,\)"),
+        (torch.zeros(3, device="meta"), "meta"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_state_that_kernels_cannot_read_is_refused(value, words, replaced):
+    p = torch.nn.Parameter(torch.ones(3))
+    p.grad = torch.ones(3)
+    optimizer = AdamW([p])
+    optimizer.step()
+    if replaced:
+        optimizer.state[p]["m"] = value
+    else:  # the parameter moves as well, so that it is looked at anew
+        optimizer.state[p] = {**optimizer.state[p], "m": value}
+        p.data = torch.ones(3)
+    with pytest.raises((ValueError, TypeError, NotImplementedError), match=words):
+        optimizer.step()
+
+
+def test_a_matrix_that_grew_is_refused_in_one_sentence():
+    p = torch.nn.Parameter(torch.ones(4, 3))
+    optimizer = Adafactor([p])
+    p.grad = torch.ones(4, 3)
+    optimizer.step()
+    p.grad, p.data = None, torch.ones(8, 3)
+    p.grad = torch.ones(8, 3)
+    with pytest.raises(ValueError, match=r"the state [rc] of a parameter has shape .* make a new optimizer"):
+        optimizer.step()
 
 
 def test_torchs_own_state_is_refused_with_the_reason():

@@ -90,6 +90,8 @@ class Batch:
         for tensor, p in zip(tensors, self.parameters, strict=True) if column != "g" else ():
             if (
                 real(tensor.dtype) != launcher.dtypes[column]
+                or tensor.is_complex() != p.is_complex()
+                or tensor.device != p.device
                 or tensor.shape != p.shape
                 or tensor.stride() != p.stride()
             ):
@@ -106,7 +108,7 @@ class Batch:
 
 
 def _described(tensor: Tensor) -> str:
-    return f"{tensor.dtype} {tuple(tensor.shape)} with strides {tensor.stride()}"
+    return f"{tensor.dtype} {tuple(tensor.shape)} with strides {tensor.stride()} on {tensor.device}"
 
 
 def real(dtype: torch.dtype) -> str:

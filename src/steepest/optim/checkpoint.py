@@ -1,10 +1,10 @@
 """The state of an optimizer as plain data, keyed by parameter name and checked before it is loaded."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from steepest.formula.symbol import SHARED
+from steepest.formula.symbol import ELEMENT, SHARED
 from steepest.optim.checks import check_names, check_values
 from steepest.optim.members import state_shape
 
@@ -54,9 +54,9 @@ def load(optimizer: Any, saved: dict[str, Any]) -> None:
     parameters = {name: p for p, name in names(optimizer.param_groups).items()}
     if unknown := set(saved["state"]) - set(parameters):
         raise ValueError(f"the saved state holds parameters that are not in this optimizer: {some(unknown)}")
-    shapes = _shapes(optimizer)
+    kept = _kept(optimizer)
     state = {
-        parameters[name]: _checked(name, parameters[name], entry, shapes[parameters[name]])
+        parameters[name]: _checked(name, parameters[name], entry, kept[parameters[name]])
         for name, entry in saved["state"].items()
     }
     optimizer.state.clear()
@@ -96,30 +96,40 @@ def _checked_groups(optimizer: Any, saved: list[dict[str, Any]]) -> list[dict[st
     return options
 
 
-def _shapes(optimizer: Any) -> dict[Tensor, dict[str, tuple[int, ...]]]:
-    """Return the shape of each state of each parameter."""
+class _Kept(NamedTuple):
+    """What a state is saved as: its shape, and whether its numbers are complex."""
+
+    shape: tuple[int, ...]
+    is_complex: bool
+
+
+def _kept(optimizer: Any) -> dict[Tensor, dict[str, _Kept]]:
+    """Return what each state of each parameter is saved as."""
     found = {}
     for group in optimizer.param_groups:
-        states, blocks = optimizer.rule_of(group).states, group["blocks"]
+        shapes = {n: shape for n, shape in optimizer.rule_of(group).states.items() if shape != SHARED}
+        shapes |= {"ema": ELEMENT, "compensation": ELEMENT}
         for p in group["params"]:
-            found[p] = {n: state_shape(shape, p, blocks) for n, shape in states.items() if shape != SHARED}
-            found[p] |= {"ema": tuple(p.shape), "compensation": tuple(p.shape), "step": ()}
+            found[p] = {
+                name: _Kept(state_shape(shape, p, group["blocks"]), shape == ELEMENT and p.is_complex())
+                for name, shape in shapes.items()
+            } | {"step": _Kept((), False)}
     return found
 
 
-def _checked(name: str, p: Tensor, entry: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+def _checked(name: str, p: Tensor, entry: dict[str, Any], known: dict[str, _Kept]) -> dict[str, Any]:
     """Return a copy of one parameter's state, on its device, after comparing every shape."""
     result = {}
     for key, value in entry.items():
         if not isinstance(value, Tensor):
             raise ValueError(f"the saved state {key} of {name} is a {type(value).__name__}, and must be a tensor")
-        if key not in shapes:
-            raise ValueError(f"the saved state {key!r} of {name} is unknown here; known are {', '.join(shapes)}")
-        if tuple(value.shape) != shapes[key]:
+        if key not in known:
+            raise ValueError(f"the saved state {key!r} of {name} is unknown here; known are {', '.join(known)}")
+        if tuple(value.shape) != known[key].shape:
             raise ValueError(
-                f"the saved state {key!r} of {name} has shape {tuple(value.shape)}, and here {shapes[key]}"
+                f"the saved state {key!r} of {name} has shape {tuple(value.shape)}, and here {known[key].shape}"
             )
-        if not value.is_floating_point() and not (value.is_complex() and p.is_complex()):
+        if not (value.is_complex() if known[key].is_complex else value.is_floating_point()):
             raise ValueError(f"the saved state {key!r} of {name} is {value.dtype}, and the parameter is {p.dtype}")
         result[key] = value.detach().clone().to(p.device if key != "step" else "cpu")
     return result

@@ -1,6 +1,7 @@
 """Which parameters are stepped together: same device, dtype, step count and, for matrix rules, shape."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from operator import attrgetter, is_
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ class Kind(NamedTuple):
     dense: bool
     plain: bool
     kernel: bool
-    states: tuple[tuple[str, torch.dtype], ...] = ()
+    states: tuple[tuple[str, torch.dtype | None], ...] = ()
 
 
 class States(defaultdict):
@@ -129,18 +130,12 @@ class Members:
         dtype = self._dtype(name, state_dtype)
         fresh = iter(self._zeros([w for w, e in zip(self.work, self.entries, strict=True) if name not in e], dtype))
         for entry, work in zip(self.entries, self.work, strict=True):
-            state = entry.get(name)
-            if state is None:
-                entry[name] = next(fresh)
-                if name == "ema" and self.steps:  # asked for in the middle of a run, the mean begins here
-                    entry[name].copy_(work)
-            elif state.shape != work.shape:
-                raise ValueError(
-                    f"the state {name} of a parameter of shape {tuple(work.shape)} has shape {tuple(state.shape)}: "
-                    f"after changing the shape of a parameter, make a new optimizer"
-                )
-            elif state.stride() != work.stride():
-                entry[name] = torch.empty_like(work, dtype=state.dtype, requires_grad=False).copy_(state)
+            if name in entry:
+                entry[name] = _settled(name, entry[name], work)
+                continue
+            entry[name] = next(fresh)
+            if name == "ema" and self.steps:  # asked for in the middle of a run, the mean begins here
+                entry[name].copy_(work)
         self.batch.states[name] = [entry[name] for entry in self.entries]
 
     def _zeros(self, like: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
@@ -173,7 +168,7 @@ class Members:
         each = state_shape(shape, first, form.blocks)
         dtype = form.computed_in if shape else torch.float64
         parts = [
-            entry[name].to(first.device, dtype)
+            _checked(name, entry[name], each).to(first.device, dtype)
             if name in entry
             else torch.zeros(each, dtype=dtype, device=first.device)
             for entry in self.entries
@@ -211,6 +206,31 @@ class Members:
                 p.detach().copy_(work)
 
 
+def _settled(name: str, state: Any, work: Tensor) -> Tensor:
+    """Return a state that was found as kernels take it: on the device and in the memory order of the parameter."""
+    _checked(name, state, work.shape)
+    if state.is_complex() != work.is_complex():  # a kernel would run past the end of the narrower one
+        raise ValueError(
+            f"the state {name} of a {work.dtype} parameter is {state.dtype}: "
+            f"after changing between real and complex numbers, make a new optimizer"
+        )
+    if state.device == work.device and state.stride() == work.stride():
+        return state
+    return torch.empty_like(work, dtype=state.dtype, requires_grad=False).copy_(state)
+
+
+def _checked(name: str, state: Any, shape: Sequence[int]) -> Tensor:
+    """Return a state that was found, if it is a tensor of this shape."""
+    if not isinstance(state, Tensor):
+        raise TypeError(f"the state {name} of a parameter is a {type(state).__name__}, and must be a tensor")
+    if tuple(state.shape) != tuple(shape):
+        raise ValueError(
+            f"the state {name} of a parameter has shape {tuple(state.shape)}, and now takes {tuple(shape)}: "
+            f"after changing the shape of a parameter, make a new optimizer"
+        )
+    return state
+
+
 def state_shape(shape: str, p: Tensor, blocks: int) -> tuple[int, ...]:
     """Return the shape of a state tensor that a rule declares as e.g. "m1" (rows)."""
     if shape == ELEMENT:
@@ -225,7 +245,7 @@ def kind_of(p: Tensor, rule: Rule, entry: dict[str, Any], blocks: int, kernel: b
     lazy = p.is_conj() or p.is_neg()  # memory holds something else than the value
     plain = p.is_contiguous() and not p.is_complex() and not lazy
     dense = not lazy and (p.is_contiguous() or (matrix is None and _without_gaps(p)))
-    states = tuple(sorted((name, value.dtype) for name, value in entry.items() if name != "step"))
+    states = tuple(sorted((name, getattr(value, "dtype", None)) for name, value in entry.items() if name != "step"))
     return Kind(Form(str(p.device), p.dtype, matrix, blocks), int(entry.get("step", 0)), dense, plain, kernel, states)
 
 
