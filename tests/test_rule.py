@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from steepest import formula
-from steepest.formula import FormulaError, Tape
+from steepest.formula import FormulaError, Tape, dot, norm
 from steepest.rule import Rule, class_name, rule
 from steepest.rules import RULES
 
@@ -37,7 +37,8 @@ def test_the_signature_declares():
 
 def test_annotations_may_be_postponed():
     names = {"rule": rule}
-    text = "from __future__ import annotations\n@rule\ndef later(p, g, d: 'scalar', e: rows, *, lr=0.1): return p, d, e"
+    text = "def later(p, g, d: 'scalar', e: rows, *, lr=0.1): return p, d, e"
+    text = f"from __future__ import annotations\n@rule(matrix=True)\n{text}"
     exec(text, names)
     assert names["later"].states == {"d": "", "e": "m1"}
 
@@ -76,6 +77,7 @@ DECLARATIONS = {
     "def bad(p, g): return p": "has no learning rate: add the keyword lr=<default>",
     "def bad(p, g, m: 'row', *, lr=0.1): return p, m": "the state m is annotated 'row'; known: \"rows\"",
     "def bad(p, g, m: float, *, lr=0.1): return p, m": "the state m is annotated <class 'float'>",
+    "def bad(p, g, m: 'rows', *, lr=0.1): return p, m": "declare it with @rule(matrix=True)",
 }
 
 
@@ -108,6 +110,33 @@ def test_a_wrong_return_is_refused(value):
         names["bad"].trace(Tape(), t=1)
     assert str(caught.value).startswith(RETURNS[value])
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_shared_is_one_number_for_all_tensors():
+    @rule
+    def each(p, g, d: "shared", *, lr=0.1):
+        return p, norm(g)
+
+    with pytest.raises(FormulaError, match=r"rule each returned for d one number for each tensor.*everywhere"):
+        each.trace(Tape(), t=1)
+
+
+def test_a_value_of_an_earlier_step_is_refused():
+    kept = []
+
+    @rule
+    def remembers(p, g, *, lr=0.1):
+        kept.append(g)
+        return p - lr * kept[0]
+
+    @rule
+    def compares(p, g, *, lr=0.1):
+        return p - lr * dot(g, kept[0])
+
+    remembers.trace(Tape(), t=1)
+    for again in (remembers, compares):
+        with pytest.raises(FormulaError, match=f"rule {again.name} .*from an earlier step.*state"):
+            again.trace(Tape(), t=2)
 
 
 def test_a_rule_without_state_must_return_p():
@@ -220,9 +249,17 @@ def test_every_rule_is_a_rule_of_its_file():
         assert each.formula.__module__ == f"steepest.rules.{name}"
 
 
-def test_the_graph_of_a_rule_does_not_depend_on_rates():
+def other(value):
+    """Another number of the same kind; of a setting that is no number, itself."""
+    if isinstance(value, tuple):
+        return tuple(other(part) for part in value)
+    return value * 0.9 if isinstance(value, float) else value
+
+
+def test_the_graph_of_a_rule_does_not_depend_on_numbers():
     for name, each in RULES.items():
         tapes = [Tape((4, 3)), Tape((4, 3))]
-        for tape, lr in zip(tapes, (1e-3, 2e-3), strict=True):
-            each.trace(tape, t=7, lr=lr)
+        changed = {option: other(value) for option, value in each.options.items()}
+        for tape, options in zip(tapes, (dict(each.options), changed), strict=True):
+            each.trace(tape, t=7, **options)
         assert tapes[0].nodes == tapes[1].nodes, name

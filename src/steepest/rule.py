@@ -12,6 +12,7 @@ import numpy as np
 from steepest.formula import FormulaError, Symbol, Tape, sides
 from steepest.formula.symbol import ELEMENT, SCALAR, SHARED, WEAK, lift, number
 
+_SIDED = ("m1", "1n", "mm", "nn")
 SHAPES = {"rows": "m1", "columns": "1n", "left": "mm", "right": "nn", "scalar": SCALAR, "shared": SHARED}
 
 
@@ -45,6 +46,10 @@ class Rule:
 
     def __post_init__(self) -> None:
         states, options, counts_steps = _declared(self.formula)
+        if not self.matrix and (sided := [name for name, shape in states.items() if shape in _SIDED]):
+            raise FormulaError(
+                f"rule {self.name}: the state {sided[0]} has sides of a matrix, so declare it with @rule(matrix=True)"
+            )
         object.__setattr__(self, "states", states)
         object.__setattr__(self, "options", options)
         object.__setattr__(self, "counts_steps", counts_steps)
@@ -123,8 +128,13 @@ class Rule:
             symbol = number(lift(tape, value))
         except FormulaError as error:
             raise FormulaError(f"rule {self.name} returned for {name} no element: {error}") from None
-        if symbol.letters == shape or (shape in WEAK and symbol.letters in WEAK):
+        if symbol.letters == shape or WEAK.get(symbol.letters, 3) < WEAK.get(shape, 0):
             return symbol
+        if shape == SHARED and symbol.letters == SCALAR:
+            raise FormulaError(
+                f"rule {self.name} returned for {name} one number for each tensor, and it is shared by all: "
+                f"add them up with everywhere, or declare it as scalar"
+            )
         if shape == ELEMENT and symbol.letters in WEAK:
             return tape.add("spread", ELEMENT, symbol.index)
         raise FormulaError(f"rule {self.name} returned for {name} a value of shape {symbol.letters!r}, not {shape!r}")

@@ -191,6 +191,44 @@ def test_a_rule_that_cannot_be_traced_is_refused_before_the_first_step():
     assert re.search(r"test_arguments.py:\d+, `return p - lr \* max\(g, p\)`", sentence)
 
 
+@pytest.mark.parametrize(
+    ("signature", "word"),
+    [(f"p, g, {word}, *, lr=0.1", word) for word in ("step", "seed", "size", "ema", "unchanged")]
+    + [(f"p, g, *, lr=0.1, {word}=0.5", word) for word in ("clip", "params", "maximize", "fused", "ema", "initial_lr")]
+    + [("p, g, *, lr=0.1, beta1=0.9, beta2=0.9, betas=0.5", "betas")],
+)
+def test_a_rule_with_a_word_that_means_something_else_is_refused(signature, word):
+    names = {"rule": rule}
+    exec(f"@rule\ndef mine({signature}):\n    return p - lr * g", names)
+    refused(lambda: Optimizer([parameter()], names["mine"]), FormulaError, "rule mine: the ", f" {word} needs another")
+
+
+def test_a_rule_that_looks_at_matrices_says_so():
+    @rule
+    def looks(p, g, *, lr=0.1):
+        return p - lr * (g @ g.T @ g)
+
+    refused(lambda: Optimizer([parameter(3, 3)], looks), FormulaError, "@rule(matrix=True)")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [("lr", None, "lr=None must be a number"), ("betas", (1.0, 0.9), "0 <= beta < 1"), ("betas", (0.9,), "2 numbers")],
+)
+def test_nonsense_written_into_a_group_is_named_by_the_step(name, value, words):
+    p = parameter()
+    p.grad = torch.ones(3)
+    optimizer = AdamW([p])
+    optimizer.param_groups[0][name] = value
+    refused(optimizer.step, (TypeError, ValueError), words)
+
+
+def test_whole_numbers_cannot_be_stepped():
+    p = torch.arange(3)
+    p.grad = torch.arange(3)
+    refused(AdamW([p]).step, TypeError, "torch.int64", "floating-point")
+
+
 def test_two_rules_of_one_name_are_refused():
     def made(sign):
         @rule

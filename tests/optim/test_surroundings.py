@@ -167,6 +167,15 @@ def test_a_sparse_parameter_is_refused_in_one_sentence():
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore:steepest has no fast kernel")
+def test_parameters_without_memory_are_stepped_for_their_shapes():
+    p = torch.nn.Parameter(torch.empty(3, device="meta"))
+    p.grad = torch.empty_like(p)
+    optimizer = AdamW([p])
+    optimizer.step()
+    assert optimizer.state[p]["m"].is_meta
+
+
 def test_an_optimizer_that_nobody_holds_goes():
     parameter = torch.nn.Parameter(torch.ones(1000))
     parameter.grad = torch.ones(1000)

@@ -100,11 +100,12 @@ def _brief(a: Any, b: Any) -> tuple[Any, Any]:
 
 
 def _reduce(operation: str, *values: Any) -> Symbol:
-    values = tuple(number(value) for value in values)
+    tape = next(value.tape for value in values if isinstance(value, Symbol))
+    values = tuple(number(lift(tape, value)) for value in values)
     for value in values:
         if value.letters in WEAK:
             raise FormulaError(f"{operation} runs over the elements of a tensor, and got one number")
-    return values[0].tape.add(operation, SCALAR, *(value.index for value in values))
+    return tape.add(operation, SCALAR, *(value.index for value in values))
 
 
 def double(x: Any) -> Any:

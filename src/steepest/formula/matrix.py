@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from steepest.formula.functions import NUMPY, double, maximum
-from steepest.formula.symbol import SCALAR, FormulaError, Symbol
+from steepest.formula.symbol import SCALAR, FormulaError, Symbol, lift
 
 
 def sides(p: Any) -> tuple[int, int]:
@@ -88,7 +88,9 @@ def orthogonalize(
     """
     if isinstance(x, Symbol):
         _require_matrix("orthogonalize", len(x.letters))
-        return x.tape.add("orthogonalize", x.letters, x.index, (steps, tuple(coefficients), eps))
+        # Numbers as constants, so that a new one compiles nothing.
+        given = [lift(x.tape, value).index for value in (*coefficients, eps)]
+        return x.tape.add("orthogonalize", x.letters, x.index, *given, (steps,))
     _require_matrix("orthogonalize", x.ndim)
     if x.shape[-2] > x.shape[-1]:
         return transpose(orthogonalize(transpose(x), steps, coefficients, eps))

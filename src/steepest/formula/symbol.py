@@ -260,6 +260,11 @@ def lift(tape: Tape, value: object) -> Symbol:
     """Return the symbol of an operand: of itself, or of a number as a constant."""
     kind = type(value)
     if kind is Symbol:
+        if value.tape is not tape:  # type: ignore[attr-defined]
+            raise FormulaError(
+                "a value that the formula kept from an earlier step stands for nothing in this one: "
+                "what a rule remembers is its state, an argument after p and g that it returns anew"
+            )
         return value  # type: ignore[return-value]
     if kind is float or kind is int:
         return tape.constant(value)  # type: ignore[arg-type]

@@ -9,10 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from steepest.formula import FormulaError
 from steepest.groups import stack_shape
-from steepest.optim.settings import OPTIONS, WHOLE, front
+from steepest.optim.graph import MEASURES
+from steepest.optim.settings import GROUP, OPTIONS, PATHS, WHOLE, front, merged
 from steepest.rule import Rule
 from steepest.spelling import meant
+
+TAKEN_STATES = frozenset({"step", "ema", "compensation", "seed", "size", "epsilon", "dtype", "stored", *MEASURES})
+"""What an optimizer keeps, or gives to a formula, beside the states that a rule declares."""
 
 ROUNDINGS = ("nearest", "stochastic", "kahan")
 _SYNONYMS = {
@@ -30,6 +35,16 @@ def check_names(given: Iterable[str], known: Iterable[str], owner: str) -> None:
             synonym = _SYNONYMS.get(name)
             word = synonym if synonym in known else name
             raise TypeError(f"{owner} has no argument {name!r}; {meant(word, known)}")
+
+
+def check_rule(rule: Rule) -> None:
+    """Raise FormulaError for a rule whose words mean something else here, and would be taken for that."""
+    for kind, words, taken in (
+        ("state", rule.states, TAKEN_STATES),
+        ("hyper-parameter", rule.options, {*OPTIONS, *PATHS, *WHOLE, *GROUP, *merged(rule)}),
+    ):
+        if both := [word for word in words if word in taken]:
+            raise FormulaError(f"rule {rule.name}: the {kind} {both[0]} needs another name, for that one is taken")
 
 
 def check_values(rule: Rule, group: dict[str, Any]) -> None:
@@ -132,6 +147,12 @@ def check_params(group: dict[str, Any], rule: Rule, orthogonal: bool) -> list[An
     for p in tensors:
         _check_parameter(p, group, rule, orthogonal)
     return params
+
+
+def check_stepped(p: torch.Tensor) -> None:
+    """Raise TypeError for a parameter that has a gradient, and that no rule can move."""
+    if not (p.is_floating_point() or p.is_complex()):
+        raise TypeError(f"a parameter with a gradient is {p.dtype}, and a step needs floating-point numbers")
 
 
 def _check_parameter(p: Any, group: dict[str, Any], rule: Rule, orthogonal: bool) -> None:

@@ -3,8 +3,20 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from steepest.formula import Symbol, Tape, everywhere, maximum, mean, minimum, sqrt, square_total, total, where
-from steepest.formula.symbol import ELEMENT, SCALAR, SHARED
+from steepest.formula import (
+    FormulaError,
+    Symbol,
+    Tape,
+    everywhere,
+    maximum,
+    mean,
+    minimum,
+    sqrt,
+    square_total,
+    total,
+    where,
+)
+from steepest.formula.symbol import ELEMENT, MATRIX, SCALAR, SHARED
 from steepest.kernels.plan import Program, plan
 from steepest.rule import Rule
 
@@ -67,11 +79,18 @@ class Traced:
         self.constants = tape.constants
         key = (tuple(tape.nodes), tuple((name, symbol.index) for name, symbol in outputs.items()), tape.matrix)
         if key not in self._programs:
+            _require_sides(tape)
             program = plan(tape, outputs)
             others = (*MEASURES, "seed")
             stored = {n: shape for n, shape in program.states.items() if shape != SHARED and n not in others}
             self._programs[key] = (program, stored)
         self.program, self.stored = self._programs[key]
+
+
+def _require_sides(tape: Tape) -> None:
+    looks = [node[0] for node in tape.nodes if node[0] in MATRIX]
+    if looks and tape.matrix is None:
+        raise FormulaError(f"a rule with {looks[0]} looks at matrices, so declare it with @rule(matrix=True)")
 
 
 def default_states(rule: Rule) -> dict[str, str]:

@@ -14,7 +14,16 @@ from steepest.kernels.eager import EagerRun
 from steepest.kernels.gpu import GpuRun
 from steepest.kernels.support import unsupported
 from steepest.optim import checkpoint
-from steepest.optim.checks import check_given, check_names, check_params, check_values, check_whole, plain
+from steepest.optim.checks import (
+    check_given,
+    check_names,
+    check_params,
+    check_rule,
+    check_stepped,
+    check_values,
+    check_whole,
+    plain,
+)
 from steepest.optim.graph import GRADIENT, MEASURES, Edits, Traced, trace
 from steepest.optim.members import Members, Present, States, kind_of
 from steepest.optim.settings import GROUP, OPTIONS, PATHS, WHOLE, front, hyper
@@ -60,6 +69,7 @@ class Optimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with options of their own. Keys: "params", "rule", and any option of that rule."""
         rule = find(param_group.get("rule", self.rule))
+        check_rule(rule)
         if self._rules.get(rule.name, rule) is not rule:
             raise ValueError(f"two rules of this optimizer are called {rule.name}: give one of them another name")
         known = {**front(rule), **OPTIONS}
@@ -107,7 +117,9 @@ class Optimizer(torch.optim.Optimizer):
             )
         with contextlib.ExitStack() as stack:
             for device in {p.device.type for group in self.param_groups for p in group["params"][:1]}:
-                if torch.is_autocast_enabled(device):  # the rules compute as they are written, whatever the model does
+                if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(
+                    device
+                ):  # the rules compute as they are written, whatever the model does
                     stack.enter_context(torch.autocast(device, enabled=False))
             self._step()
         return loss
@@ -117,7 +129,12 @@ class Optimizer(torch.optim.Optimizer):
             self.state = self._states = States(dict, self.state)
         for group in self.param_groups:
             self._set_rate(group)
-        pairs = [pair for group in self.param_groups for pair in self._runs(group)]
+        try:
+            pairs = [pair for group in self.param_groups for pair in self._runs(group)]
+        except (TypeError, ValueError, ArithmeticError):
+            for group in self.param_groups:  # if somebody wrote nonsense into a group, that is the sentence to say
+                check_values(self.rule_of(group), group)
+            raise
         self.stats.forget()
         done = together([run for _, run in pairs], self._proceed if self.clip or self.skip_nonfinite else None)
         if done is None:
@@ -164,6 +181,7 @@ class Optimizer(torch.optim.Optimizer):
         kinds: dict[Any, list[Tensor]] = {}
         for p in group["params"]:
             if p.grad is not None:
+                check_stepped(p)
                 kind = kind_of(p, rule, self.state[p], group["blocks"], not unsupported(p))
                 kinds.setdefault(kind, []).append(p)
         return [Members(kind, parameters, self.state, rule) for kind, parameters in kinds.items()]

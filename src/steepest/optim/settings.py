@@ -47,6 +47,11 @@ def _betas(rule: Rule) -> tuple[str, ...]:
     return betas if len(betas) > 1 else ()
 
 
+def merged(rule: Rule) -> tuple[str, ...]:
+    """Return the names under which several hyper-parameters of a rule are written as one."""
+    return ("betas",) if _betas(rule) else ()
+
+
 def hyper(rule: Rule, group: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of a rule's formula from a group of parameters."""
     values = {name: group[name] for name in rule.options if name in group}
