@@ -8,6 +8,7 @@ import pytest
 import torch
 from by_hand import gap, problem, tensors, walk
 
+from steepest import groups
 from steepest.optim import CLASSES
 
 every_rule = pytest.mark.parametrize("kind", CLASSES.values(), ids=CLASSES)
@@ -267,6 +268,15 @@ def test_a_schedule_resumes_where_it_was():
     walk(whole, gradients[4:])
     walk(resumed, gradients[4:])
     assert gap(parameters_of(whole), [p.detach() for p in parameters_of(resumed)]) == 0
+
+
+def test_a_state_in_which_a_scheduler_left_its_keys_is_taken_up():
+    net, other = model(), model()
+    optimizer, again = (CLASSES["Muon"](groups(each)) for each in (net, other))
+    torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=4)
+    assert [("momentum" in group, group["rule"]) for group in optimizer.param_groups][-1] == (True, "adamw")
+    again.load_state_dict(through_a_file(optimizer.state_dict()))
+    assert again.param_groups[-1]["betas"] == (0.9, 0.999)
 
 
 def test_an_average_asked_for_later_begins_at_the_weights():

@@ -9,8 +9,8 @@ from steepest.optim.checks import check_names, check_values
 from steepest.optim.members import state_shape
 
 FORMAT = 1
-SCHEDULERS = ("initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum")
-"""Keys that torch's schedulers leave in a group."""
+SCHEDULERS = ("initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "momentum")
+"""Keys that torch's schedulers leave in a group: `momentum` in every one, if the optimizer's first rule has it."""
 
 
 def names(groups: list[dict[str, Any]]) -> dict[Tensor, str]:
