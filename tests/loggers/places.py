@@ -32,9 +32,10 @@ class TensorBoard(Place):
     def series(self, out):
         from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
+        files = [list(LegacyEventFileLoader(str(file)).Load()) for file in (out / "tensorboard").iterdir()]
         series = {}
-        for file in sorted((out / "tensorboard").iterdir(), key=lambda file: int(file.name.split(".")[3])):
-            for event in LegacyEventFileLoader(str(file)).Load():
+        for events in sorted(files, key=lambda events: events[0].wall_time):
+            for event in events:
                 for value in event.summary.value:
                     if value.HasField("simple_value"):
                         series.setdefault(value.tag, []).append((event.step, value.simple_value))

@@ -1,14 +1,16 @@
 """Loggers cannot hurt a run: not by raising, not by sleeping, not by what they are asked to hold."""
 
-import importlib
+import importlib.util
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
 
 import pytest
 from planted import all_rows, check_series, expected, series_of, train
+from torch.utils.data import DataLoader
 
 from steepest.loggers import Loggers, delivery, loggers as rooms, queue
 from steepest.loggers.rows import rows
@@ -182,6 +184,30 @@ def test_a_forked_process_sends_nothing(tmp_path):
     loggers._process = os.getpid()
     loggers.close("finished")
     assert got == []
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # Python 3.12, of any fork
+def test_workers_of_a_loader_are_forked_beside_loggers(tmp_path):
+    names = ["tensorboard"] if importlib.util.find_spec("tensorboard") else []
+    got = []
+    loggers = made([got.append, *names], tmp_path)
+    loggers.begin(0)
+    rows = 0
+    for _ in range(2):
+        loader = DataLoader(list(range(100)), num_workers=2, multiprocessing_context="fork")
+        for _ in loader:
+            loggers.write({"step": rows, "train/loss": 1.0})
+            rows += 1
+    loggers.close("finished")
+    assert loggers.problems() == []
+    assert [row["step"] for row in got] == list(range(200))
+
+
+def test_no_package_is_imported_before_it_is_chosen():
+    names = ("tensorboard", "wandb", "mlflow", "trackio", "torch")
+    code = f"import sys, steepest.loggers; sys.exit(str([name for name in {names} if name in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip() == "[]"
 
 
 def test_messages_keep_their_place_and_functions_get_none(tmp_path):

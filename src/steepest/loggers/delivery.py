@@ -53,10 +53,15 @@ class Delivery:
         self._thread.join(max(0.0, seconds))
         if self._thread.is_alive() and not self.troubles.out:
             self._given_up = True
-            again = "" if self._events is None else "; they are in events.jsonl, and a resumed run sends them"
-            self.troubles.say(f"is too slow: {len(self.queue)} rows did not reach it before the end{again}.")
+            self.troubles.say(self._unfinished())
         if self.queue.lost:
             self.troubles.say(f"missed {self.queue.lost} rows, as more than {MOST} waited.")
+
+    def _unfinished(self) -> str:
+        if not len(self.queue):
+            return "was given all rows, but did not say in time at the end that it has them."
+        again = "" if self._events is None else "; they are in events.jsonl, and a resumed run sends them"
+        return f"is too slow: {len(self.queue)} rows did not reach it before the end{again}."
 
     def _run(self) -> None:
         try:
