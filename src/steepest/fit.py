@@ -1,7 +1,8 @@
-"""`fit`: a run with the usual company of evaluation, progress, an event file and Ctrl-C."""
+"""`fit`: a run with the usual company of evaluation, progress, an event file, checkpoints and signals."""
 
 import platform
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -12,19 +13,19 @@ from torch import nn
 from torch.optim import Optimizer
 
 from steepest import __version__, pilot
-from steepest.data import Source, open_source
-from steepest.loop import Factor, Loss, Run, checks
-from steepest.loop.evaluate import Metrics, averaged, evaluate
-from steepest.loop.events import EventFile
-from steepest.loop.interrupt import interruption
+from steepest.checkpoint import Checkpoint, Checkpoints
+from steepest.data import open_source
+from steepest.loggers import Loggers
+from steepest.loop import Factor, Loss, Run, checks, settings
+from steepest.loop.evaluate import Metrics
+from steepest.loop.events import EventFile, check_folder
 from steepest.loop.journal import Journal
 from steepest.loop.run import place
+from steepest.loop.saving import Saving
+from steepest.loop.sitting import Evaluation, Scores, Sitting, words
 from steepest.record import Finding, Plan
-from steepest.report.terminal import Screen, row_words, screen
-from steepest.snapshot import seed_everything
-
-EVALUATIONS = 10
-"""`val` is evaluated so many times in a run, evenly, the last time at its end."""
+from steepest.report.terminal import screen
+from steepest.snapshot import only_deterministic, seed_everything
 
 
 @dataclass
@@ -32,9 +33,10 @@ class Result:
     """A trained model and what is known about its training.
 
     model: with the weights that evaluation sees, which is their mean where the optimizer keeps one.
-    status: "finished", or "interrupted" by Ctrl-C. steps: updates done; skipped: how many of them were not made because
-    the loss was not finite. history: rows as `steepest.loop.journal.Journal` describes them. plan: None when the
-    optimizer was given.
+    status: "finished", "stopped" by patience, "interrupted" by Ctrl-C, or "terminated" by SIGTERM. steps: updates done;
+    skipped: how many of them were not made because the loss was not finite. history: rows as
+    `steepest.loop.journal.Journal` describes them. plan: None when the optimizer was given. best: the checkpoint with
+    the lowest loss on val, None without val or out.
     """
 
     model: nn.Module
@@ -45,6 +47,7 @@ class Result:
     steps: int
     skipped: int
     seconds: float
+    best: Path | None = None
     findings: list[Finding] = field(default_factory=list)
 
     def last(self, name: str) -> float:
@@ -56,7 +59,8 @@ class Result:
         raise KeyError(f"The history holds no {name!r}; it holds {', '.join(names)}.")
 
     def __repr__(self) -> str:
-        return f"Result({self.status}, {self.steps} steps in {self.seconds:.1f} s, {row_words(self.history[-1])})"
+        numbers = words(self.history[-1]) if self.history else "no history"
+        return f"Result({self.status}, {self.steps} steps in {self.seconds:.1f} s, {numbers})"
 
 
 def fit(  # noqa: PLR0913
@@ -66,129 +70,237 @@ def fit(  # noqa: PLR0913
     *,
     steps: int | None = None,
     epochs: int | None = None,
+    time: str | float | None = None,
     val: Any = None,
     metrics: Metrics | None = None,
+    evaluate_every: int | None = None,
+    patience: int | None = None,
     optimizer: Optimizer | None = None,
     schedule: Factor | None = None,
     batch_size: int = 32,
+    microbatch: int | str | None = None,
+    precision: str = "float32",
     clip: float | None = None,
+    checkpoint_activations: bool | str = False,
+    compile: bool = False,
+    deterministic: bool = False,
     seed: int = 0,
-    out: str | Path | None = None,
-    log: bool = True,
+    workers: int = 0,
     device: str | torch.device | None = None,
+    out: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    keep: int = 2,
+    resume: str = "auto",
+    log: Any = True,
 ) -> Result:
     """Train the model and return it with what is known about its training.
 
-    loss: loss(model, batch) -> a scalar tensor, or a dict of them with the key "loss".
-    data: arrays or tensors, a Dataset, a DataLoader or another iterable of batches.
-    steps, epochs: the budget, one of the two.
-    val: data of the same kinds, evaluated ten times in the run and at its end, each time one pass.
-    metrics: name -> function(model, batch), averaged over val; each costs what it computes.
+    loss: loss(model, batch) -> a scalar tensor, or a dict of numbers with the key "loss"; see `steepest.Run`.
+    data: arrays or tensors, a Dataset, a DataLoader or another iterable of batches, the path of a Parquet or text file.
+    steps, epochs, time ("30m", evaluations and checkpoints included): the budget, one of the three.
+    val: data of the same kinds, evaluated ten times in the run and at its end, each time one pass; evaluate_every: in
+    steps, instead. metrics: name -> function(model, batch), averaged over val; each costs what it computes. patience:
+    stop after so many evaluations without a lower loss.
     optimizer: None: the pilot chooses rule, rate and schedule, and the result holds its plan.
     schedule: schedule(step, steps) -> factor of the rate, for an optimizer that is given.
-    batch_size: rows or samples in an update, where the data is not in batches already.
+    batch_size: rows or samples in an update, where the data is not in batches already. microbatch: how many of them go
+    through the model at once, a number or "auto": as many as fit into memory; the update stays the same.
+    precision: "float32", "bf16", "fp16", or "bf16-true" (bfloat16 weights).
     clip: the largest norm that the gradient may have; costs one pass over the gradients.
+    checkpoint_activations: True: recompute those of repeated blocks, for less memory and one more forward pass.
+    compile: compile the model once with torch.compile. deterministic: use only operators that give the same numbers
+    each time; one that cannot raises an error with its name.
     seed: of the data's order and of every random number generator; they are set when training begins.
-    out: a folder for `events.jsonl`. log: show progress. device: where to train; None: where the model is.
+    workers: processes that read the data. device: where to train; None: where the model is.
+    out: a folder for `events.jsonl` and `checkpoints/`. checkpoint_every: in steps; None: every five minutes. The last
+    `keep` checkpoints and the best are kept. resume: "auto": go on from the newest sound checkpoint in `out`, exactly;
+    "never": refuse a folder that holds a run.
+    log: show progress; or where else to write numbers: "tensorboard", "wandb", "mlflow", "trackio", a function(row), or
+    a list of these; False: show nothing.
 
-    Ctrl-C ends training after the current step, with the model as it is; a second one raises KeyboardInterrupt.
+    Ctrl-C, and SIGTERM, end training after the current step, saved if there is `out`; a second one ends at once.
     """
     checks.check_model(model)
+    checks.check_resume(resume)
     if schedule is not None and optimizer is None:
         raise ValueError("schedule= goes with optimizer=; without one the pilot chooses both.")
     checks.check_seed(seed)
+    checks.check_evaluation(val, evaluate_every, patience)
     seed_everything(seed)
     place(model, device)
     plan = None
     if optimizer is None:
-        choice = pilot.choose(model)
+        choice = pilot.choose(model, rounding="kahan" if precision == "bf16-true" else "nearest")
         optimizer, schedule, plan = choice.optimizer, choice.schedule, choice.plan
-    run = Run(
-        model, loss, data, optimizer=optimizer, steps=steps, epochs=epochs, schedule=schedule, batch_size=batch_size,
-        clip=clip, seed=seed,
-    )  # fmt: skip
     measured = checks.check_metrics(metrics, val)
-    evaluation = None if val is None else Evaluation(open_source(val, batch_size, None), measured)
-    folder = None if out is None else Path(out)
-    start = {"config": _config(run, batch_size, seed), "versions": _versions(), "plan": plan and plan.to_dict()}
-    with nullcontext() if folder is None else EventFile(folder) as file, screen(run.steps, log) as view:
-        journal = Journal(start, run.steps, file)
-        if plan is not None:
-            view.say(str(plan))
-        began = perf_counter()
-        status = _watched(run, evaluation, journal, view)
-        keep_average(run.optimizer)
-        seconds = perf_counter() - began
-    view.say(_farewell(run, status, seconds, folder))
-    skipped = run.position.skipped
-    return Result(model, plan, journal.history, folder, status, run.position.step, skipped, seconds)
+    with ExitStack() as stack:
+        if deterministic:
+            stack.enter_context(only_deterministic())
+        run = Run(
+            model, loss, data, optimizer=optimizer, steps=steps, epochs=epochs, time=time, schedule=schedule,
+            batch_size=batch_size, microbatch=microbatch, precision=precision, clip=clip,
+            checkpoint_activations=checkpoint_activations, compile=compile, seed=seed, workers=workers,
+        )  # fmt: skip
+        stack.callback(run.close)
+        evaluation = None
+        if val is not None:
+            source = open_source(val, batch_size, None, workers)
+            stack.callback(source.close)
+            evaluation = Evaluation(source, measured, evaluate_every, patience)
+        given = {
+            "budget": str(run.budget), "batch_size": batch_size, "seed": seed, "clip": clip, "precision": precision,
+            "compile": compile, "deterministic": deterministic, "workers": workers, "microbatch": microbatch,
+            "checkpoint_activations": checkpoint_activations, "evaluate_every": evaluate_every, "patience": patience,
+        }  # fmt: skip
+        about = About(plan, given, settings.hyper_parameters(optimizer))
+        view = stack.enter_context(screen(run, bool(log)))
+        run.say_with(view.say)
+        folder = None if out is None else Folder.open(Path(out), keep, resume, stack, view.say)
+        file = None if folder is None else stack.enter_context(EventFile(folder.path, view.say))
+        saving = None if folder is None else Saving(run, folder.checkpoints, checkpoint_every, lambda: about.facts(run))
+        sitting = Sitting(run, Journal(run, about.start(run), file), view, evaluation, saving)
+        return _sit(sitting, folder, about, log)
+
+
+def _sit(sitting: Sitting, folder: "Folder | None", about: "About", log: Any) -> Result:
+    """Take up what is there, train, and return what came of it."""
+    run, began = sitting.run, perf_counter()
+    status = _taken_up(folder, sitting, about) or _train(sitting, folder, about, log)
+    run.average.keep()
+    seconds = perf_counter() - began
+    sitting.view.say(_farewell(run, status, seconds, folder))
+    return Result(
+        model=run.model, plan=about.plan, history=sitting.journal.history, out=None if folder is None else folder.path,
+        status=status, steps=run.position.step, skipped=run.position.skipped, seconds=seconds,
+        best=None if folder is None else folder.best(),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What is evaluated during a run."""
+class About:
+    """What is written about a run beside its numbers."""
 
-    source: Source
-    metrics: Metrics
+    plan: Plan | None
+    given: dict[str, Any]
+    hyper: list[dict[str, Any]]
+
+    def settings(self, run: Run) -> dict[str, Any]:
+        """Return all that decides on the updates, as plain data."""
+        return {
+            **self.given, "data": run.source.signature(), "optimizer": type(run.optimizer).__name__,
+            "schedule": None if run.schedule is None else repr(run.schedule), "device": run.device.type,
+            "threads": torch.get_num_threads(), "torch": str(torch.__version__), "steepest": __version__,
+        }  # fmt: skip
+
+    def facts(self, run: Run) -> dict[str, Any]:
+        """Return what a checkpoint tells besides its tensors."""
+        plan = None if self.plan is None else self.plan.to_dict()
+        model = settings.shapes(run.model)
+        return {"settings": self.settings(run), "hyper": self.hyper, "model": model, "plan": plan}
+
+    def start(self, run: Run) -> dict[str, Any]:
+        """Return the first event of a run."""
+        model = {"model": type(run.model).__name__, "parameters": sum(each.numel() for each in run.model.parameters())}
+        versions = {"steepest": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
+        config = {"steps": run.steps, **self.settings(run), **model, "device": str(run.device)}
+        return {"config": config, "versions": versions, "plan": self.plan and self.plan.to_dict()}
 
 
-def _watched(run: Run, evaluation: Evaluation | None, journal: Journal, view: Screen) -> str:
-    """Train, and let the journal know how it ended."""
+@dataclass
+class Folder:
+    """The folder of a run, with what was found in it."""
+
+    path: Path
+    checkpoints: Checkpoints
+    found: Checkpoint | None
+
+    @classmethod
+    def open(cls, path: Path, keep: int, resume: str, stack: ExitStack, say: Callable[[str], None]) -> "Folder":
+        """Look for a run to go on with. Raises ValueError when there is one and it may not be touched."""
+        used = [name for name in ("events.jsonl", "checkpoints") if (path / name).exists()]
+        if resume == "never" and used:
+            raise ValueError(
+                f"out={str(path)!r} holds a run already ({used[0]}); choose another folder, or resume='auto'."
+            )
+        check_folder(path)
+        checkpoints = Checkpoints(path / "checkpoints", run="", keep=keep)
+        stack.callback(checkpoints.close)
+        return cls(path, checkpoints, checkpoints.newest(say))
+
+    def best(self) -> Path | None:
+        """Return where the checkpoint with the lowest loss on val is."""
+        best = self.checkpoints.best()
+        return None if best is None else best.path
+
+
+def _taken_up(folder: Folder | None, sitting: Sitting, about: About) -> str | None:
+    """Go on from the checkpoint that was found; return how the run had ended, None if it has not."""
+    if folder is None:
+        return None
+    run, view, found = sitting.run, sitting.view, folder.found
+    if found is None:
+        if (folder.path / "events.jsonl").exists():
+            sitting.journal.resume(0)
+        return None
+    before, after = found.facts["settings"], about.settings(run)
+    settings.check_shapes(found.facts["model"], settings.shapes(run.model), found.path)
+    own = [dict(group) for group in run.optimizer.param_groups]
+    tree = found.read()
+    run.load_state_dict(tree)
+    if before["batch_size"] != after["batch_size"]:  # the place in the data is counted in batches
+        run.position.batch = run.position.batch * before["batch_size"] // after["batch_size"]
+    sitting.scores = Scores(**tree["sitting"])
+    hyper = settings.put_back(run.optimizer, found.facts["hyper"], about.hyper, own)
+    changed = [*hyper, *settings.changes(before, after)]
+    ended = sitting.ended()
+    if ended is not None:
+        sitting.journal.recall(found.step)
+        view.say(f"this run has {ended} at step {found.step}: more steps= go on from there, another out= begins anew")
+        return ended
+    sitting.journal.resume(found.step)
+    view.say(f"going on from step {found.step}, as {found.path} holds it")
+    sitting.tell(settings.describe_changes(changed))
+    return None
+
+
+def _train(sitting: Sitting, folder: Folder | None, about: About, log: Any) -> str:
+    """Train, and let journal and loggers know how it ended."""
+    run, journal = sitting.run, sitting.journal
+    where = None if folder is None else folder.path
+    loggers = Loggers(
+        [] if isinstance(log, bool) else log, out=where, run=_run_id(folder), config=about.start(run)["config"]
+    )
+    loggers.begin(run.position.step)
+    journal.listeners.append(loggers.write)
+    if about.plan is not None and run.position.step == 0:
+        sitting.view.say(str(about.plan))
+    status = "failed"
     try:
-        status = _train(run, evaluation, journal, view)
+        status = sitting.train()
+        journal.end(status, steps=run.position.step, skipped=run.position.skipped)
     except BaseException as error:
         journal.end("failed", steps=run.position.step, error=f"{type(error).__name__}: {error}")
         raise
-    journal.end(status, steps=run.position.step, skipped=run.position.skipped)
+    finally:
+        loggers.close(status)
+        sitting.tell(loggers.problems())
+        if folder is not None:
+            sitting.tell(folder.checkpoints.problems())
     return status
 
 
-def _train(run: Run, evaluation: Evaluation | None, journal: Journal, view: Screen) -> str:
-    """Make the run's steps with everything that goes with them; return how it ended."""
-    milestones = {round(run.steps * part / EVALUATIONS) for part in range(1, EVALUATIONS + 1)}
-    with interruption() as interrupted:
-        for step in run:
-            journal.step(step)
-            view.step(step)
-            done = step.index + 1
-            if evaluation is not None and done in milestones and not interrupted():
-                scores = evaluate(run, evaluation.source, evaluation.metrics, interrupted)
-                if scores is not None:
-                    row = {f"val/{name}": value for name, value in scores.items()}
-                    journal.evaluation({"step": done, **row})
-                    view.say(f"step {done}/{run.steps}  {row_words(row)}")
-            if interrupted() and done < run.steps:
-                return "interrupted"
-    return "finished"
+def _run_id(folder: Folder | None) -> str:
+    return "" if folder is None else folder.checkpoints.run
 
 
-@torch.no_grad()
-def keep_average(optimizer: Optimizer) -> None:
-    """Leave the model with the weights to evaluate at, now that it is not trained any further."""
-    if not hasattr(optimizer, "averaged"):
-        return
-    weights = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    with averaged(optimizer):
-        means = [weight.detach().clone() for weight in weights]
-    for weight, mean in zip(weights, means, strict=True):
-        weight.copy_(mean)
-
-
-def _farewell(run: Run, status: str, seconds: float, folder: Path | None) -> str:
+def _farewell(run: Run, status: str, seconds: float, folder: Folder | None) -> str:
     done = run.position.step
-    where = "" if folder is None else f"; events in {folder / 'events.jsonl'}"
+    where = "" if folder is None else f"; events in {folder.path / 'events.jsonl'}"
     if status == "finished":
         return f"finished {done} steps in {seconds:.1f} s{where}"
-    return f"interrupted after {done} of {run.steps} steps, {seconds:.1f} s; the model is as step {done} left it{where}"
-
-
-def _config(run: Run, batch_size: int, seed: int) -> dict[str, Any]:
-    return {
-        "steps": run.steps, "batch_size": batch_size, "seed": seed, "clip": run.clip, "device": str(run.device),
-        "model": type(run.model).__name__, "parameters": sum(each.numel() for each in run.model.parameters()),
-        "optimizer": type(run.optimizer).__name__, "schedule": None if run.schedule is None else repr(run.schedule),
-    }  # fmt: skip
-
-
-def _versions() -> dict[str, str]:
-    return {"steepest": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    if status == "stopped":
+        return f"stopped after {done} steps in {seconds:.1f} s: the loss on val did not fall any more{where}"
+    if folder is None:
+        return f"{status} after {done} of {run.budget}, {seconds:.1f} s; the model is as step {done} left it"
+    saved = f"saved in {folder.path}: the same call goes on from there"
+    return f"{status} after {done} of {run.budget}, {seconds:.1f} s, {saved}"

@@ -1,5 +1,6 @@
-"""What a run consists of besides model, optimizer and data: the state of every random number generator."""
+"""What a run consists of besides model, optimizer and data: random number generators, buffers that nobody saves."""
 
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 
 def random_state() -> dict[str, Any]:
@@ -34,6 +36,20 @@ def restore_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
+def hidden_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the buffers that the model's own `state_dict` leaves out; a run that goes on needs them too."""
+    saved = model.state_dict().keys()
+    return {name: buffer for name, buffer in model.named_buffers() if name not in saved}
+
+
+def restore_buffers(model: nn.Module, buffers: dict[str, torch.Tensor]) -> None:
+    """Fill the buffers that `hidden_buffers` gave."""
+    own = dict(model.named_buffers())
+    for name, value in buffers.items():
+        if name in own and own[name].shape == value.shape:
+            own[name].copy_(value)
+
+
 @contextmanager
 def same_random_state_after() -> Iterator[None]:
     """Leave the generators as if the body had not run."""
@@ -49,3 +65,17 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # NumPy takes 32 bits
     torch.manual_seed(seed)
+
+
+@contextmanager
+def only_deterministic() -> Iterator[None]:
+    """Allow only operators that give the same numbers each time; PyTorch raises an error that names one that cannot."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by cuBLAS, read when it starts
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]

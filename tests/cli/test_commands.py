@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,6 +50,15 @@ def misspelt():
 def cannot_train():
     return st.Task(torch.nn.Linear(3, 1).requires_grad_(False), loss, torch.ones(4, 3), steps=2)
 
+def slow():
+    import time
+
+    def loss(model, batch):
+        print("slow", flush=True)
+        time.sleep(0.2)
+        return model(batch).mean()
+    return st.Task(torch.nn.Linear(3, 1), loss, torch.ones(4, 3), steps=10**6)
+
 value = 3
 """
 
@@ -89,7 +99,7 @@ def test_a_budget_on_the_line_replaces_the_tasks_own(here, capsys):
 def losses(here, capsys, seed):
     call(capsys, "fit", "task.py:task", "--out", f"run{seed}", "--seed", str(seed))
     lines = (here / f"run{seed}" / "events.jsonl").read_text().splitlines()
-    (here / f"run{seed}" / "events.jsonl").unlink()
+    shutil.rmtree(here / f"run{seed}")
     return [event["train/loss"] for event in map(json.loads, lines) if event["event"] == "step"]
 
 
@@ -97,6 +107,37 @@ def test_the_seed_decides_model_and_data(here, capsys):
     first = losses(here, capsys, 1)
     assert losses(here, capsys, 1) == first
     assert losses(here, capsys, 2) != first
+
+
+def test_the_same_command_goes_on_and_verify_says_what_is_sound(here, capsys):
+    command = ("fit", "task.py:task", "--out", "run", "--checkpoint-every", "1")
+    assert "finished 4 steps" in call(capsys, *command, "--steps", "4")[1]
+    again = call(capsys, *command, "--steps", "4")[1]
+    assert "this run has finished at step 4" in again
+    assert "loss" not in again
+    assert "going on from step 4" in call(capsys, *command, "--steps", "6")[1]
+    code, out, _ = call(capsys, "verify", "run")
+    assert (code, out.count(": sound\n")) == (0, 2)
+    state = here / "run" / "checkpoints" / "step-000000006" / "state.json"
+    state.write_bytes(state.read_bytes().replace(b"6", b"7", 1))
+    code, out, _ = call(capsys, "verify", "run")
+    assert code == 1
+    assert "state.json" in out
+    code, _, err = call(capsys, "verify", "nowhere")
+    assert code == 2
+    assert err.startswith("error: nowhere is not a folder")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_and_says_how_to_go_on(here, number):
+    command = [sys.executable, "-m", "steepest", "fit", "task.py:slow", "--out", "run"]
+    process = subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert "slow\n" in iter(process.stdout.readline, "")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130 if number == signal.SIGINT else 0, "")
+    assert out.splitlines()[-1] == "to go on: steepest fit task.py:slow --out run"
+    assert list((here / "run" / "checkpoints").glob("step-*"))
 
 
 MISTAKES = {
@@ -112,7 +153,7 @@ MISTAKES = {
     "loss": ("task.py:wrong_shape", "The loss has shape [4, 1]; expected one number.", "This was step 0"),
     "own error": ("task.py:own_error", "invalid literal for int()", "task.py:21)", "with the batch float32[4, 3]"),
     "shapes": ("task.py:layers_do_not_fit", "RuntimeError: mat1 and mat2 shapes cannot be multiplied", "task.py:25)"),
-    "no budget": ("task.py:no_budget", "A run has one budget, steps= or epochs=; received neither."),
+    "no budget": ("task.py:no_budget", "A run has one budget, steps=, epochs= or time=; received none of them."),
     "misspelt": ("task.py:misspelt", "unexpected keyword argument 'stepz'", "task.py:34)"),
     "frozen": ("task.py:cannot_train", "The model Linear has no parameter that requires a gradient"),
 }

@@ -26,7 +26,7 @@ def make(**changes):
 
 
 REFUSED = {
-    "no budget": ({"steps": None}, ValueError, "A run has one budget, steps= or epochs=; received neither."),
+    "no budget": ({"steps": None}, ValueError, "one budget, steps=, epochs= or time=; received none of them."),
     "two budgets": ({"epochs": 2}, ValueError, "received steps=3 and epochs=2"),
     "no steps": ({"steps": 0}, ValueError, "steps is 1 or more; received 0."),
     "negative epochs": ({"steps": None, "epochs": -1}, ValueError, "epochs is 1 or more; received -1."),

@@ -1,5 +1,6 @@
 """The event file: every line is JSON, also of a run that was killed, and nothing non-finite is hidden."""
 
+import errno
 import json
 import math
 import os
@@ -12,8 +13,15 @@ import pytest
 import torch
 
 from steepest.loop import Step
-from steepest.loop.events import EventFile, encode
+from steepest.loop.events import EventFile, encode, events, rows_before
 from steepest.loop.journal import ROWS, Journal
+
+
+class Fake:
+    """What a journal asks of a run."""
+
+    def __init__(self, steps):
+        self.steps = steps
 
 
 def lines(folder):
@@ -64,7 +72,7 @@ def test_a_folder_that_may_not_be_written_is_refused_at_once(tmp_path, monkeypat
 def test_a_journal_keeps_about_a_thousand_rows_and_every_skipped_step(tmp_path):
     steps = 10 * ROWS
     with EventFile(tmp_path) as file:
-        journal = Journal({"config": {}}, steps, file)
+        journal = Journal(Fake(steps), {"config": {}}, file)
         for index in range(steps):
             step = Step(index, 0, torch.tensor(1.0), {"part": 0.5})
             step.skipped = index in {7, 8}
@@ -83,7 +91,7 @@ def test_a_journal_keeps_about_a_thousand_rows_and_every_skipped_step(tmp_path):
 
 def test_a_run_that_failed_before_its_first_step_leaves_nothing(tmp_path):
     with EventFile(tmp_path / "run") as file:
-        Journal({}, 10, file).end("failed")
+        Journal(Fake(10), {}, file).end("failed")
     assert not (tmp_path / "run").exists()
 
 
@@ -112,3 +120,55 @@ def test_every_line_of_a_killed_run_is_json(tmp_path):
     assert {event["event"] for event in events[1:]} == {"step"}
     assert events[0]["config"]["steps"] == 10**6
     assert {"steepest", "torch", "python"} == set(events[0]["versions"])
+
+
+def write(path, *events):
+    path.write_bytes(b"".join(encode(event).encode() + b"\n" for event in events))
+
+
+def test_rows_that_a_resumed_run_made_again_stand_in_place_of_the_old_ones(tmp_path):
+    path = tmp_path / "events.jsonl"
+    steps = [{"event": "step", "step": index, "train/loss": float(index)} for index in range(5)]
+    looks = {"event": "evaluation", "step": 2, "val/loss": 0.5}
+    again = {"event": "step", "step": 2, "train/loss": math.nan}
+    write(path, {"event": "start"}, *steps[:2], looks, *steps[2:], {"event": "resume", "step": 2}, again)
+    rows = rows_before(path, 3)
+    assert [row["step"] for row in rows] == [0, 1, 2, 2]
+    assert rows[2] == {"step": 2, "val/loss": 0.5}  # made by two updates: it is before the step with index 2
+    assert math.isnan(rows[3]["train/loss"])
+    assert [row["step"] for row in rows_before(path, 1)] == [0]
+
+
+def test_a_line_that_a_killed_process_did_not_finish_is_left_out_and_then_cut_off(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"event": "start"}\n{"event": "step", "st')
+    assert list(events(path)) == [{"event": "start"}]
+    with EventFile(tmp_path) as file:
+        file.write({"event": "resume", "step": 0})
+    assert lines(tmp_path) == [{"event": "start"}, {"event": "resume", "step": 0}]
+
+
+def test_events_wait_in_memory_while_the_disk_is_full(tmp_path):
+    class Full:
+        room = 25
+
+        def write(self, data):
+            if not self.room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            taken = bytes(data[: self.room])
+            self.room -= len(taken)
+            return kept.write(taken)
+
+        def close(self):
+            kept.close()
+
+    said, disk = [], Full()
+    with EventFile(tmp_path, said.append) as file, (tmp_path / "events.jsonl").open("wb", buffering=0) as kept:
+        file._file = disk
+        for number in range(10):
+            file.write({"number": number, "more": "words"})
+        assert len(said) == 1
+        assert "No space left on device" in said[0]
+        disk.room = 10**6
+        file.write({"number": 10})
+    assert [event["number"] for event in lines(tmp_path)] == list(range(11))

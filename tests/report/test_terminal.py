@@ -18,11 +18,26 @@ def step(index, loss=0.5, skipped=False):
     return made
 
 
+class Fake:
+    """What the screen asks of a run."""
+
+    def __init__(self, steps):
+        self.steps, self.made = steps, 0
+
+    def done(self):
+        return self.made / self.steps
+
+    def show(self, view, index, **more):
+        self.made = index + 1
+        view.step(step(index, **more))
+
+
 def shown(steps, *, indices=None, **console):
     file = io.StringIO()
-    with screen(steps, True, Console(file=file, width=120, highlight=False, **console)) as view:
+    run = Fake(steps)
+    with screen(run, True, Console(file=file, width=120, highlight=False, **console)) as view:
         for index in indices or range(steps):
-            view.step(step(index))
+            run.show(view, index)
         view.say("done [really]")
     return file.getvalue()
 
@@ -80,18 +95,21 @@ def test_the_bar_reads_the_loss_five_times_a_second_at_most(monkeypatch):
             read.append(self.index)
             return 1.0
 
-    with screen(10_000, True, Console(file=io.StringIO(), force_terminal=True)) as view:
+    run = Fake(10_000)
+    with screen(run, True, Console(file=io.StringIO(), force_terminal=True)) as view:
         for index in range(1000):
             clock[0] += 0.01
+            run.made = index + 1
             view.step(Watched(index, 0, torch.tensor(1.0), {}))
     assert 45 <= len(read) <= 50  # in ten seconds
 
 
 def test_skipped_updates_and_nan_are_shown():
     file = io.StringIO()
-    with screen(2, True, Console(file=file, width=120)) as view:
-        view.step(step(0, math.nan, skipped=True))
-        view.step(step(1))
+    run = Fake(2)
+    with screen(run, True, Console(file=file, width=120)) as view:
+        run.show(view, 0, loss=math.nan, skipped=True)
+        run.show(view, 1)
     first, second = file.getvalue().splitlines()
     assert "loss nan" in first
     assert "1 skipped: not finite" in first
@@ -99,7 +117,8 @@ def test_skipped_updates_and_nan_are_shown():
 
 
 def test_nothing_is_shown_when_not_asked(capsys):
-    with screen(3, False) as view:
-        view.step(step(0))
+    run = Fake(3)
+    with screen(run, False) as view:
+        run.show(view, 0)
         view.say("hello")
     assert capsys.readouterr() == ("", "")

@@ -1,5 +1,6 @@
 """The commands, each a thin function over the package; what they need is imported when they run."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -30,19 +31,59 @@ def demo(
 
 
 @app.command()
-def fit(
+def fit(  # noqa: PLR0913
     task: Annotated[str, typer.Argument(help="FILE.py:FUNCTION, where the function returns a steepest.Task.")],
     steps: Annotated[int | None, typer.Option(help="Updates to make, instead of the task's budget.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data, instead of the task's budget.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the run's events.jsonl.")] = None,
+    time: Annotated[
+        str | None, typer.Option(help="How long to train, as 30m or 2h, instead of the task's budget.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for events and checkpoints; a run in it goes on.")] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(help="In steps; not given: every five minutes.")] = None,
     seed: Annotated[int, typer.Option(help="Of the model and of everything random.")] = 0,
     device: Annotated[str | None, typer.Option(help="Where to train, as cuda; not given: where the model is.")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32, bf16, fp16 or bf16-true.")] = None,
+    microbatch: Annotated[str | None, typer.Option(help="Samples that go through the model at once, or auto.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that read the data.")] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the model with torch.compile.")] = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Only operators that repeat to the bit.")
+    ] = False,
+    log: Annotated[
+        list[str] | None, typer.Option(help="tensorboard, wandb, mlflow or trackio; more than once.")
+    ] = None,
 ) -> None:
-    """Train what a function in a file describes."""
+    """Train what a function in a file describes; the same command again goes on where the last one ended."""
     from steepest.cli.task import fit_task
 
-    if fit_task(task, steps=steps, epochs=epochs, out=out, seed=seed, device=device).status == "interrupted":
+    budget = {"steps": steps, "epochs": epochs, "time": time}
+    given = {"precision": precision, "microbatch": _size(microbatch), "workers": workers}
+    result = fit_task(
+        task, budget, {name: value for name, value in given.items() if value is not None}, out=out, seed=seed,
+        checkpoint_every=checkpoint_every, device=device, compile=compile, deterministic=deterministic, log=log or True,
+    )  # fmt: skip
+    if result.status in ("interrupted", "terminated") and out is not None:
+        typer.echo(f"to go on: {shlex.join(['steepest', *sys.argv[1:]])}")
+    if result.status == "interrupted":
         raise typer.Exit(130)
+
+
+def _size(microbatch: str | None) -> int | str | None:
+    return int(microbatch) if microbatch is not None and microbatch.isdecimal() else microbatch
+
+
+@app.command()
+def verify(out: Annotated[Path, typer.Argument(help="The folder of a run, or of one checkpoint.")]) -> None:
+    """Read every checkpoint of a run, and say of each whether it is as it was written; exit 1 if one is not."""
+    from steepest.checkpoint import verify
+
+    verdicts = verify(out)
+    for verdict in verdicts:
+        typer.echo(f"{verdict.path}: {verdict.fault or 'sound'}")
+    if not verdicts:
+        raise ValueError(f"There is no checkpoint in {str(out)!r}.")
+    if any(verdict.fault for verdict in verdicts):
+        raise typer.Exit(1)
 
 
 @app.command()

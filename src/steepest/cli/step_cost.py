@@ -37,6 +37,8 @@ OPPONENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "stable_adamw": ("pytorch_optimizer.StableAdamW", {}),
     "yogi": ("pytorch_optimizer.Yogi", {}),
 }
+OF_MATRICES = ("lars",)
+"""Rules that the opponent applies to matrices only: to vectors it does plain SGD, which is less work."""
 SPREAD, SMALL, ONE = "120 tensors, 10.5 M", "1,000 tensors of 64 to 4,096", "one tensor, 40 M"
 ROUNDS = {SPREAD: 15, SMALL: 40, ONE: 7}
 Step = Callable[[], Any]
@@ -71,18 +73,18 @@ def adamw() -> Table:
 def rules() -> Table:
     """Every elementwise rule against torch's default, or against the library that has it."""
     table = _table("Elementwise rules, full step", "opponent", SPREAD, "ratio", SMALL, "ratio")
-    for name, rule in RULES.items():
-        if rule.matrix:
-            continue
+    entries = [(name, {}) for name, rule in RULES.items() if not rule.matrix]
+    entries.insert([name for name, _ in entries].index("sgd") + 1, ("sgd", {"momentum": 0.9, "nesterov": True}))
+    for name, both in entries:
         opponent, options = OPPONENTS.get(name, (f"torch.optim.{class_name(name)}", {}))
         row = []
         for work in (SPREAD, SMALL):
-            theirs = _named(opponent)
+            pair = (optim.CLASSES[class_name(name)], both), (_named(opponent), both | options)
             ours, other = race(
-                [_step(optim.CLASSES[class_name(name)], work), _step(theirs, work, **options)], ROUNDS[work] // 2
+                [_step(kind, work, name in OF_MATRICES, **given) for kind, given in pair], ROUNDS[work] // 2
             )
             row += [_ms(ours), _times(other, ours)]
-        table.add_row(name, opponent, *row)
+        table.add_row(name + (", Nesterov" if both else ""), opponent, *row)
     return table
 
 
@@ -186,7 +188,7 @@ def race(steps: Sequence[Step], rounds: int) -> list[float]:
     return least
 
 
-def _parameters(work: str) -> list[nn.Parameter]:
+def _parameters(work: str, matrices: bool = False) -> list[nn.Parameter]:
     generator = torch.Generator().manual_seed(0)
     sizes = {
         SPREAD: [87_381] * 120,
@@ -194,13 +196,14 @@ def _parameters(work: str) -> list[nn.Parameter]:
         ONE: [40_000_000],
     }[work]
     made = [nn.Parameter(torch.randn(size, generator=generator)) for size in sizes]
+    made = [nn.Parameter(p.detach()[:, None]) for p in made] if matrices else made
     for p in made:
         p.grad = torch.randn(p.shape, generator=generator)
     return made
 
 
-def _step(optimizer: Any, work: str, **options: Any) -> Step:
-    made = optimizer(_parameters(work), **options)
+def _step(optimizer: Any, work: str, matrices: bool = False, **options: Any) -> Step:
+    made = optimizer(_parameters(work, matrices), **options)
     if hasattr(made, "train"):  # schedulefree refuses to step before it
         made.train()
     return made.step

@@ -13,14 +13,14 @@ from steepest.snapshot import seed_everything
 from steepest.spelling import meant
 
 
-def fit_task(reference: str, *, steps: int | None, epochs: int | None, seed: int, **more: Any) -> Result:
-    """Load a task and train it; a budget that is given takes the place of the task's own."""
+def fit_task(reference: str, budget: dict[str, Any], given: dict[str, Any], *, seed: int, **more: Any) -> Result:
+    """Load a task and train it. budget, given: settings that take the place of the task's own."""
     checks.check_seed(seed)
     seed_everything(seed)
     task = load_task(reference)
-    settings = {each.name: getattr(task, each.name) for each in fields(task)}
-    if steps is not None or epochs is not None:
-        settings |= {"steps": steps, "epochs": epochs}
+    settings = {each.name: getattr(task, each.name) for each in fields(task)} | given
+    if any(value is not None for value in budget.values()):
+        settings |= budget
     return fit(**settings, seed=seed, **more)
 
 

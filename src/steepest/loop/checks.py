@@ -52,37 +52,43 @@ def check_seed(seed: Any) -> None:
         raise ValueError(f"seed is a whole number, 0 or more; received {seed!r}.")
 
 
+def check_resume(resume: Any) -> None:
+    """Raise ValueError unless it says whether to go on with a run."""
+    if resume not in ("auto", "never"):
+        raise ValueError(f'resume is "auto" or "never"; received {resume!r}.')
+
+
+def check_evaluation(val: Any, every: Any, patience: Any) -> None:
+    """Raise ValueError unless the two are whole numbers, for a val that is there."""
+    for name, value in (("evaluate_every", every), ("patience", patience)):
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is a whole number, 1 or more, or None; received {value!r}.")
+        if val is None:
+            raise ValueError(f"{name}= is about the evaluation on val=, and there is no val=.")
+
+
 def check_clip(clip: Any) -> None:
     """Raise unless clip is None or a positive number."""
     if clip is not None and not (isinstance(clip, int | float) and clip > 0):
         raise ValueError(f"clip is the largest norm that the gradient may have, above 0, or None; received {clip!r}.")
 
 
-def length_of_run(steps: Any, epochs: Any, batches: int | None) -> int:
-    """Return the number of updates from the budget: one of steps and epochs, and the batches in an epoch."""
-    if (steps is None) == (epochs is None):
-        received = "neither" if steps is None else f"steps={steps!r} and epochs={epochs!r}"
-        raise ValueError(f"A run has one budget, steps= or epochs=; received {received}.")
-    name, value = ("steps", steps) if epochs is None else ("epochs", epochs)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is a whole number; received {value!r}.")
-    if value < 1:
-        raise ValueError(f"{name} is 1 or more; received {value}.")
-    if epochs is None:
-        return value
-    if batches is None:
-        raise ValueError("The data does not say how many batches an epoch has, so epochs= is no budget; give steps=.")
-    return value * batches
+def split_outputs(outputs: Any, samples: int) -> tuple[torch.Tensor, dict[str, Any], Any]:
+    """Return the loss, the other numbers that a loss function returned, and what they weigh beside other batches.
 
-
-def split_outputs(outputs: Any) -> tuple[torch.Tensor, dict[str, Any]]:
-    """Return the loss and the other numbers that a loss function returned; raise a sentence for anything else."""
-    if isinstance(outputs, dict):
-        if "loss" not in outputs:
-            raise ValueError(f'The loss function returned a dict without the key "loss": {sorted(map(str, outputs))}.')
-        others = {name: _detached(value) for name, value in outputs.items() if name != "loss"}
-        return outputs["loss"], others
-    return outputs, {}
+    The weight is the number of samples, unless the function says otherwise; raise a sentence for anything else.
+    """
+    if not isinstance(outputs, dict):
+        return outputs, {}, samples
+    if "loss" not in outputs:
+        raise ValueError(f'The loss function returned a dict without the key "loss": {sorted(map(str, outputs))}.')
+    others = {name: _detached(value) for name, value in outputs.items() if name not in ("loss", "weight")}
+    weight = _detached(outputs.get("weight", samples))
+    if not isinstance(weight, int | float) and not (isinstance(weight, torch.Tensor) and weight.numel() == 1):
+        raise TypeError(f'"weight" is how much the loss counts beside other batches, a number; received {weight!r}.')
+    return outputs["loss"], others, weight
 
 
 def check_loss(loss: Any) -> None:

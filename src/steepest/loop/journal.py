@@ -1,9 +1,11 @@
-"""What is kept of a run: rows in memory, and the same rows in the event file."""
+"""What is kept of a run: rows in memory, and the same rows in the event file and with the loggers."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
-from steepest.loop.events import EventFile
+from steepest.loop.events import EventFile, rows_before
+from steepest.loop.run import Run
 from steepest.loop.step import Step
 
 ROWS = 1000
@@ -11,20 +13,33 @@ ROWS = 1000
 
 
 class Journal:
-    """Writes rows to `history`, and as events to the file if there is one.
+    """Writes rows to `history`, as events to the file if there is one, and gives them to `listeners`.
 
     A row of a step has "step", "epoch", "train/loss", "lr", "grad_norm", "seconds" and what else the loss returned, as
     "train/<name>"; of an evaluation "step" and "val/<name>". Skipped steps always have a row, with "skipped".
     """
 
-    def __init__(self, start: dict[str, Any], steps: int, file: EventFile | None) -> None:
+    def __init__(self, run: Run, start: dict[str, Any], file: EventFile | None) -> None:
         self.history: list[dict[str, Any]] = []
-        self._interval, self._steps, self._file = max(1, steps // ROWS), steps, file
+        self.listeners: list[Callable[[dict[str, Any]], None]] = []
+        self._run, self._file = run, file
+        self._interval = max(1, (run.steps or 1) // ROWS)
+        self._part = 0.0  # of a run measured in time, that is behind when the next row is due
         self._start: dict[str, Any] | None = _event("start", start)
+
+    def recall(self, step: int) -> None:
+        """Take up the history of a run that was left after so many updates."""
+        if self._file is not None:
+            self.history = rows_before(self._file.path, step)
+
+    def resume(self, step: int) -> None:
+        """Go on from there: what the file holds of later steps is no longer in force."""
+        self.recall(step)
+        self._write("resume", {"step": step})
 
     def step(self, step: Step) -> None:
         """Keep a row of this step if its turn has come."""
-        if step.index % self._interval and not step.skipped and step.index != self._steps - 1:
+        if not (step.skipped or self._due(step)):
             return
         row: dict[str, Any] = {
             "step": step.index, "epoch": step.epoch, "train/loss": step.loss, "lr": step.lr,
@@ -35,18 +50,29 @@ class Journal:
             row["skipped"] = True
         self._keep("step", row)
 
+    def _due(self, step: Step) -> bool:
+        steps = self._run.steps
+        if steps is not None:
+            return step.index % self._interval == 0 or step.index == steps - 1
+        if self._run.done() < self._part:
+            return False
+        self._part = self._run.done() + 1 / ROWS
+        return True
+
     def evaluation(self, row: dict[str, Any]) -> None:
         """Keep the row of an evaluation."""
         self._keep("evaluation", row)
 
     def end(self, status: str, **more: Any) -> None:
         """Write how the run ended; nothing if it failed before its first step."""
-        if self.history:
+        if self._start is None or self.history:
             self._write("end", {"status": status, **more})
 
     def _keep(self, kind: str, row: dict[str, Any]) -> None:
         self.history.append(row)
         self._write(kind, row)
+        for listener in self.listeners:
+            listener(row)
 
     def _write(self, kind: str, fields: dict[str, Any]) -> None:
         if self._file is None:

@@ -1,7 +1,7 @@
 """The six steps of gradient descent, as an iterator."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from time import perf_counter
 from typing import Any
@@ -11,12 +11,16 @@ from torch import nn
 from torch.optim import Optimizer
 
 from steepest import optim
-from steepest.data import describe, open_source, to_device
+from steepest.data import open_source, to_device
 from steepest.loop import checks
+from steepest.loop.average import Average
+from steepest.loop.budget import budget_of
+from steepest.loop.gradient import Gradient
 from steepest.loop.position import Position
+from steepest.loop.precision import Precision, check_precision, lower_weights
 from steepest.loop.step import Step
 from steepest.loop.task import Factor, Loss
-from steepest.snapshot import random_state, restore_random_state
+from steepest.snapshot import hidden_buffers, random_state, restore_buffers, restore_random_state
 
 PATIENCE = 10
 """So many updates in a row may be skipped before the run gives up."""
@@ -25,12 +29,18 @@ PATIENCE = 10
 class Run:
     """Gradient descent, one update for each element; the body of the `for` is where everything else goes.
 
-    loss: loss(model, batch) -> a scalar tensor, or a dict of them with the key "loss".
-    data: what `steepest.data.open_source` takes; batch_size and seed belong to it.
-    steps, epochs: the budget, one of the two.
+    loss: loss(model, batch) -> a scalar tensor, or a dict of numbers with the key "loss". The loss is a mean, over
+    samples if the key "weight" does not say over how much (tokens, say). That matters where means of several batches
+    are put together: in micro-batches and evaluations.
+    data: what `steepest.data.open_source` takes; batch_size, seed and workers (processes that read it) belong to it.
+    steps, epochs, time ("30m"): the budget, one of the three.
     schedule: schedule(step, steps) -> the factor of each parameter group's initial rate, as those of
     `steepest.schedules`; none is needed for an optimizer that holds its own.
     clip: the largest norm the gradient may have. device: where to train; None: where the model is.
+    precision: "float32", "bf16", "fp16" or "bf16-true"; see `steepest.loop.precision`.
+    microbatch: how many samples go through the model at once, a number or "auto"; the update stays the same.
+    checkpoint_activations: recompute the activations of repeated blocks; "auto": when memory runs out.
+    compile: compile the model with torch.compile.
 
     An update whose loss is not finite is skipped and counted, ten in a row raise FloatingPointError. That costs
     nothing on a CPU. On an accelerator looking at the loss would stall it: there `skip_nonfinite=True` of the optimizer
@@ -48,10 +58,16 @@ class Run:
         optimizer: Optimizer,
         steps: int | None = None,
         epochs: int | None = None,
+        time: str | float | None = None,
         schedule: Factor | None = None,
         batch_size: int = 32,
+        microbatch: int | str | None = None,
+        precision: str = "float32",
         clip: float | None = None,
+        checkpoint_activations: bool | str = False,
+        compile: bool = False,
         seed: int = 0,
+        workers: int = 0,
         device: str | torch.device | None = None,
     ) -> None:
         checks.check_model(model)
@@ -59,46 +75,81 @@ class Run:
         checks.check_optimizer(optimizer)
         checks.check_seed(seed)
         checks.check_clip(clip)
-        self.source = open_source(data, batch_size, seed)
-        self.steps = checks.length_of_run(steps, epochs, self.source.batches)
+        check_precision(precision)
+        self.source = open_source(data, batch_size, seed, workers)
+        self.budget = budget_of(steps, epochs, time, self.source.batches)
         if schedule is not None:
-            checks.check_schedule(schedule, self.steps)
-        if isinstance(optimizer, optim.Optimizer):
-            optimizer.bind(self.steps)  # a schedule given as lr= learns how long the run is
-        self.model, self.loss, self.optimizer = model, loss, optimizer
+            checks.check_schedule(schedule, self.budget.place(0, 0.0)[1])
+        self.model, self.optimizer = model, optimizer
+        self._bind()
         self.schedule, self.clip = schedule, clip
         self.device = place(model, device)
+        if precision == "bf16-true":
+            lower_weights(model, optimizer)
+        self.precision = Precision(precision, self.device)
+        self.gradient = Gradient(model, loss, self.precision, microbatch, checkpoint_activations)
+        if compile:
+            model.compile()
+        self.average = Average(model, optimizer)
         self.position = Position()
+        self.waiting = False  # for the next batch: nothing of the coming update has been done
         self._batches = self._feed()
+        self._seconds, self._clock = 0.0, perf_counter()  # spent up to that moment
+
+    def _bind(self) -> None:
+        """Let a schedule given as lr= learn how long the run is."""
+        if not isinstance(self.optimizer, optim.Optimizer):
+            return
+        if self.budget.steps is not None:
+            self.optimizer.bind(self.budget.steps)
+        elif any(hasattr(group.get("schedule"), "over") for group in self.optimizer.param_groups):
+            raise ValueError(
+                "With time= the number of steps is not known: give lr a number, and the schedule to the run."
+            )
 
     def __iter__(self) -> Iterator[Step]:
         """Yield a Step after each update, until the budget is spent."""
         self.model.train()
-        while self.position.step < self.steps:
+        self._clock = perf_counter()
+        while not self.budget.spent(self.position.step, self.seconds()):
             began = perf_counter()
             self._set_rate()
             self.optimizer.zero_grad()
-            batch = next(self._batches)  # 1. take a batch
-            loss, others = self._predict(batch)  # 2. predict, 3. compute the loss
-            step = Step(self.position.step, self.position.epoch, loss.detach(), others)
-            if self._is_finite(loss):
-                loss.backward()  # 4. backpropagate
-                self._clip(step)
-            else:
-                step.skipped = True
+            batch = self._next_batch()  # 1. take a batch
+            step = Step(self.position.step, self.position.epoch)
+            self.gradient.compute(batch, step)  # 2. predict, 3. compute the loss, 4. backpropagate
             if not step.skipped:
                 self._move(step)  # 5. move every parameter by minus the gradient times the rate
             self._finish(step, began)
             yield step  # 6. repeat
             self._check_patience(step)
 
+    @property
+    def steps(self) -> int | None:
+        """The number of updates in the run; None where its budget is a time."""
+        return self.budget.steps
+
+    def seconds(self) -> float:
+        """Return how long the run has been going, over all sittings, with evaluations and checkpoints."""
+        return self._seconds + perf_counter() - self._clock
+
+    def done(self) -> float:
+        """Return the part of the budget that is spent, 0 to 1."""
+        return self.budget.done(self.position.step, self.seconds())
+
     def state_dict(self) -> dict[str, Any]:
         """Return all that has to survive, as one tree. Tensors are those of the run, not copies, as in PyTorch."""
         return {
             "model": self.model.state_dict(),
+            "buffers": hidden_buffers(self.model),
             "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict(),
             "position": asdict(self.position),
+            "precision": self.precision.state_dict(),
+            "memory": self.gradient.state_dict(),
+            "data": self.source.state_dict(),
             "random": random_state(),
+            "seconds": self.seconds(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -108,10 +159,31 @@ class Run:
         dropped; an iterator has to stand where it stood.
         """
         self.model.load_state_dict(state["model"])
+        restore_buffers(self.model, state["buffers"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.average.load_state_dict(state["average"])
         self.position = Position(**state["position"])
+        self.precision.load_state_dict(state["precision"])
+        self.gradient.load_state_dict(state["memory"])
+        self.source.load_state_dict(state["data"])
         self._batches = self._feed()
+        self._seconds, self._clock = state["seconds"], perf_counter()
         restore_random_state(state["random"])
+
+    def say_with(self, say: Callable[[str], None]) -> None:
+        """Have what a person should know during the run said by this function; else it is not said."""
+        self.gradient.say = self.source.say = say
+
+    def close(self) -> None:
+        """Leave the model as it was found, end the processes that read the data."""
+        self.gradient.close()
+        self.source.close()
+
+    def _next_batch(self) -> Any:
+        self.waiting = True
+        batch = next(self._batches)
+        self.waiting = False
+        return batch
 
     def _feed(self) -> Iterator[Any]:
         """Yield the batches of one epoch after another, and keep the place."""
@@ -127,23 +199,14 @@ class Run:
         if self.position.step == 0:
             return "The data gave no batches. An iterator can be read only once: was it used before?"
         return (
-            f"The data ended after {self.position.step} batches, but the run has {self.steps} steps. An iterator can "
+            f"The data ended after {self.position.step} batches, but the run has {self.budget}. An iterator can "
             f"be read only once: pass a list or a DataLoader, which can be read again, or steps={self.position.step}."
         )
-
-    def _predict(self, batch: Any) -> tuple[torch.Tensor, dict[str, Any]]:
-        try:
-            loss, others = checks.split_outputs(self.loss(self.model, batch))
-            checks.check_loss(loss)
-        except Exception as error:
-            error.add_note(f"This was step {self.position.step}, with the batch {describe(batch)}.")
-            raise
-        return loss, others
 
     def _set_rate(self) -> None:
         if self.schedule is None:
             return
-        factor = self.schedule(self.position.step, self.steps)
+        factor = self.schedule(*self.budget.place(self.position.step, self.seconds()))
         for group in self.optimizer.param_groups:
             rate = group.setdefault("initial_lr", float(group["lr"])) * factor
             if isinstance(group["lr"], torch.Tensor):
@@ -151,31 +214,33 @@ class Run:
             else:
                 group["lr"] = rate
 
-    def _clip(self, step: Step) -> None:
-        if self.clip is None:
-            return
-        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, self.clip)
-        step.record_norm(norm)
-        step.skipped = not self._is_finite(norm)
-
     def _move(self, step: Step) -> None:
+        if self.clip is not None and not self._clip(step, self.clip):
+            return
         stats = getattr(self.optimizer, "stats", None)  # optimizers of ours tell what they did
         before = getattr(stats, "skipped", 0)
-        self.optimizer.step()
-        step.skipped = getattr(stats, "skipped", 0) > before
+        overflowed = self.precision.step(self.optimizer)
+        step.skipped = overflowed or getattr(stats, "skipped", 0) > before
+        self.average.update()
+
+    def _clip(self, step: Step, bound: float) -> bool:
+        """Bound the gradient; return whether there is a step to make with it."""
+        self.precision.unscale(self.optimizer)
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, bound)
+        step.record_norm(norm)
+        step.skipped = not self.precision.scales and norm.device.type == "cpu" and not math.isfinite(norm.item())
+        return not step.skipped
 
     def _finish(self, step: Step, began: float) -> None:
-        position = self.position
+        position, now = self.position, perf_counter()
         position.step += 1
         position.skipped += step.skipped
         position.skipped_in_a_row = position.skipped_in_a_row + 1 if step.skipped else 0
+        self._seconds, self._clock = self._seconds + now - self._clock, now
         step.lr = float(self.optimizer.param_groups[0]["lr"])
         step.read_norm_with(self._gradient_norm)
-        step.seconds = perf_counter() - began
-
-    def _is_finite(self, number: torch.Tensor) -> bool:
-        return number.device.type != "cpu" or math.isfinite(number.item())
+        step.seconds = now - began
 
     def _gradient_norm(self, index: int) -> torch.Tensor | float | None:
         if index != self.position.step - 1:

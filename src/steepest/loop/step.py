@@ -1,5 +1,6 @@
 """What one update of gradient descent tells about itself, when asked."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,11 +19,13 @@ class Step:
 
     __slots__ = ("_gradient_norm", "_loss", "_metrics", "_read_norm", "epoch", "index", "lr", "seconds", "skipped")
 
-    def __init__(self, index: int, epoch: int, loss: torch.Tensor, metrics: dict[str, Any]) -> None:
+    def __init__(
+        self, index: int, epoch: int, loss: torch.Tensor | float = math.nan, metrics: dict[str, Any] | None = None
+    ) -> None:
         self.index, self.epoch = index, epoch
         self.lr, self.seconds, self.skipped = 0.0, 0.0, False
-        self._loss: torch.Tensor | float = loss
-        self._metrics = metrics
+        self._loss = loss
+        self._metrics = metrics or {}
         self._gradient_norm: torch.Tensor | float | None = None
         self._read_norm: Callable[[int], torch.Tensor | float | None] | None = None
 
@@ -44,6 +47,10 @@ class Step:
         if self._gradient_norm is None and self._read_norm is not None:
             self._gradient_norm = self._read_norm(self.index)
         return None if self._gradient_norm is None else float(self._gradient_norm)
+
+    def record_loss(self, loss: torch.Tensor, metrics: dict[str, Any]) -> None:
+        """Keep what the loss function returned, cut off from the graph."""
+        self._loss, self._metrics = loss, metrics
 
     def record_norm(self, norm: torch.Tensor) -> None:
         """Keep the norm of the gradient that clipping had to compute."""

@@ -25,7 +25,14 @@ class Task:
     metrics: dict[str, Callable[[Any, Any], Any]] | None = None
     steps: int | None = None
     epochs: int | None = None
+    time: str | float | None = None
+    evaluate_every: int | None = None
+    patience: int | None = None
     optimizer: Optimizer | None = None
     schedule: Factor | None = None
     batch_size: int = 32
+    microbatch: int | str | None = None
+    precision: str = "float32"
     clip: float | None = None
+    checkpoint_activations: bool | str = False
+    workers: int = 0

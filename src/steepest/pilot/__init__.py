@@ -23,8 +23,11 @@ class Choice:
     plan: Plan
 
 
-def choose(model: nn.Module) -> Choice:
-    """Return optimizer and schedule for a model. Raises ValueError when none of its weights can be trained."""
+def choose(model: nn.Module, rounding: str = "nearest") -> Choice:
+    """Return optimizer and schedule for a model. Raises ValueError when none of its weights can be trained.
+
+    rounding: of weights in 16 bits, as `steepest.optim.Optimizer` has it.
+    """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(
             f"The model {type(model).__name__} has no parameter that requires a gradient, so there is nothing to train."
@@ -37,7 +40,7 @@ def choose(model: nn.Module) -> Choice:
         ("schedule", repr(schedule), "a short warm-up, then in a line to zero at the end of the run"),
     )
     plan = Plan(tuple(Decision(*each) for each in decisions))
-    return Choice(Muon(assigned, lr=RATE, skip_nonfinite=True), schedule, plan)
+    return Choice(Muon(assigned, lr=RATE, skip_nonfinite=True, rounding=rounding), schedule, plan)
 
 
 def _rules(assigned: list[dict]) -> str:

@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from steepest.loop import Step
+from steepest.loop import Run, Step
 
 REFRESH = 0.2
 """Seconds between two pictures of the live bar."""
 
-QUIET = 30.0
+PARTS, QUIET = 20, 30.0
 """Plain lines: one for each twentieth of the run, or after so many seconds without one."""
 
 
@@ -30,17 +30,17 @@ class Screen(Protocol):
 
 
 @contextmanager
-def screen(steps: int, shown: bool, console: Console | None = None) -> Iterator[Screen]:
+def screen(run: Run, shown: bool, console: Console | None = None) -> Iterator[Screen]:
     """Yield the screen that fits: nothing unless shown, a live bar on a terminal, plain lines elsewhere."""
     console = console or Console(highlight=False, soft_wrap=True)
     if not shown:
         yield Dark()
     elif not console.is_terminal or console.is_dumb_terminal:
-        yield Lines(console, steps)
+        yield Lines(console, run)
     else:
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+        columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
         with Progress(*columns, console=console, refresh_per_second=1 / REFRESH) as progress:
-            yield Bar(progress, progress.add_task("", total=steps))
+            yield Bar(progress, progress.add_task("", total=1.0), run)
 
 
 class Dark:
@@ -56,20 +56,19 @@ class Dark:
 class Lines:
     """Plain lines, for a pipe or a file."""
 
-    def __init__(self, console: Console, steps: int) -> None:
-        self._console, self._steps = console, steps
-        self._every = max(1, steps // 20)
+    def __init__(self, console: Console, run: Run) -> None:
+        self._console, self._run = console, run
         self._facts = Facts()
-        self._last = perf_counter()
+        self._last, self._part = perf_counter(), PARTS * run.done()
 
     def step(self, step: Step) -> None:
         """Print a line at each twentieth of the run, and when none was printed for long."""
-        done = step.index + 1
         self._facts.count(step)
-        if done % self._every and done != self._steps and perf_counter() - self._last < QUIET:
+        now, part = perf_counter(), PARTS * self._run.done()
+        if part < self._part + 1 - 1e-9 and part < PARTS and now - self._last < QUIET:
             return
-        self._last = perf_counter()
-        self.say(f"step {done}/{self._steps}  {self._facts.words(step)}")
+        self._last, self._part = now, int(part + 1e-9)
+        self.say(f"{place_in(self._run, step)}  {self._facts.words(step)}")
 
     def say(self, text: str) -> None:
         """Print the line."""
@@ -79,18 +78,20 @@ class Lines:
 class Bar:
     """A bar that moves, with the last loss and rate beside it."""
 
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        self._progress, self._task = progress, task
+    def __init__(self, progress: Progress, task: TaskID, run: Run) -> None:
+        self._progress, self._task, self._run = progress, task, run
         self._facts = Facts()
         self._due = 0.0
 
     def step(self, step: Step) -> None:
         """Redraw, five times a second at most; the loss is not read in between."""
         self._facts.count(step)
-        if (now := perf_counter()) < self._due and step.index + 1 != self._progress.tasks[self._task].total:
+        done = self._run.done()
+        if (now := perf_counter()) < self._due and done < 1:
             return
         self._due = now + REFRESH
-        self._progress.update(self._task, completed=step.index + 1, description=self._facts.words(step))
+        words = f"{place_in(self._run, step)}  {self._facts.words(step)}"
+        self._progress.update(self._task, completed=done, description=words)
 
     def say(self, text: str) -> None:
         """Print the line above the bar."""
@@ -117,6 +118,8 @@ class Facts:
         return f"loss {step.loss:.4f}  lr {step.lr:.3g}  {speed:.3g} steps/s{skipped}"
 
 
-def row_words(row: dict[str, Any]) -> str:
-    """Return the numbers of a history row in one line."""
-    return "  ".join(f"{name} {value:.4f}" for name, value in row.items() if isinstance(value, float))
+def place_in(run: Run, step: Step) -> str:
+    """Return which step of how many it is; of a run measured in time, how much of it is over."""
+    if run.steps is None:
+        return f"step {step.index + 1}, {run.done():.0%} of the time"
+    return f"step {step.index + 1}/{run.steps}"

@@ -1,0 +1,144 @@
+"""The gradient of a batch: predict, compute the loss, backpropagate; at once, or in parts that fit into memory."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from steepest.data import count_samples, describe
+from steepest.loop import checks
+from steepest.loop.activations import recompute, repeated_blocks
+from steepest.loop.microbatch import Mean, Microbatch, out_of_memory, release_memory
+from steepest.loop.precision import Precision
+from steepest.loop.step import Step
+from steepest.loop.task import Loss
+from steepest.snapshot import random_state, restore_random_state
+
+
+class Gradient:
+    """Computes the gradient of the loss on a batch, into `.grad` of every weight.
+
+    microbatch: see `Microbatch`. checkpoint_activations: True, False, or "auto": from the moment when memory runs out.
+    """
+
+    def __init__(
+        self, model: nn.Module, loss: Loss, precision: Precision, microbatch: Any, checkpoint_activations: bool | str
+    ) -> None:
+        if checkpoint_activations not in (True, False, "auto"):
+            raise ValueError(f'checkpoint_activations is True, False or "auto"; received {checkpoint_activations!r}.')
+        self.model, self.loss, self.precision = model, loss, precision
+        self.microbatch = Microbatch(microbatch)
+        self.say: Callable[[str], None] = lambda text: None
+        self._undo: Callable[[], None] | None = None
+        self._may_recompute = checkpoint_activations == "auto" and bool(repeated_blocks(model))
+        if checkpoint_activations is True:
+            self._undo = recompute(model)
+
+    def compute(self, batch: Any, step: Step) -> None:
+        """Add the gradient of a batch to `.grad`, and tell the step its loss. Where a loss is not finite, skip it."""
+        if not (self.microbatch.automatic or self._may_recompute):
+            self._accumulate(batch, step)
+            return
+        start = self._start()
+        while self._ran_out(batch, step):
+            release_memory()
+            self._start_again(start)
+            self._save_memory(batch)
+
+    def _accumulate(self, batch: Any, step: Step) -> None:
+        parts = self.microbatch.parts(batch)
+        if len(parts) == 1:
+            loss, others, _ = self._predict(batch, parts[0][1], step)
+            step.record_loss(loss.detach(), others)
+            if _is_finite(loss):
+                self.precision.backward(loss)
+            else:
+                step.skipped = True
+            return
+        whole, mean = sum(samples for _, samples in parts), Mean()
+        for part, samples in parts:
+            loss, others, weight = self._predict(part, samples, step)
+            mean.add({**others, "loss": loss.detach()}, weight)
+            if _is_finite(loss):
+                self.precision.backward(loss * (weight / whole))
+            else:
+                step.skipped = True
+        self._divide(mean.weight, whole)
+        means = dict(mean.items())
+        step.record_loss(torch.as_tensor(means.pop("loss")), means)
+
+    def _divide(self, weight: Any, whole: int) -> None:
+        """Make a gradient of parts that were weighed before the weight of all was known that of their mean."""
+        if isinstance(weight, int | float) and weight == whole:
+            return
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        torch._foreach_mul_(gradients, whole / weight)  # pyright: ignore[reportPrivateImportUsage]
+
+    def _predict(self, batch: Any, samples: int, step: Step) -> tuple[Tensor, dict[str, Any], Any]:
+        try:
+            with self.precision.forward():
+                loss, others, weight = checks.split_outputs(self.loss(self.model, batch), samples)
+            checks.check_loss(loss)
+        except Exception as error:
+            error.add_note(f"This was step {step.index}, with the batch {describe(batch)}.")
+            raise
+        return loss, others, weight
+
+    def _ran_out(self, batch: Any, step: Step) -> bool:
+        """Compute the gradient; return whether memory ran out meanwhile."""
+        try:
+            self._accumulate(batch, step)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            return True  # the error is let go here: it holds on to all tensors of the attempt
+        return False
+
+    def _start(self) -> tuple[dict[str, Any], list[Tensor]]:
+        """Return what an attempt changes besides gradients: random numbers, and the statistics of batch norms."""
+        return random_state(), [buffer.clone() for buffer in self.model.buffers()]
+
+    def _start_again(self, start: tuple[dict[str, Any], list[Tensor]]) -> None:
+        random, buffers = start
+        restore_random_state(random)
+        for buffer, value in zip(self.model.buffers(), buffers, strict=True):
+            buffer.copy_(value)
+        self.model.zero_grad()
+
+    def _save_memory(self, batch: Any) -> None:
+        """Do what is left to do against memory that ran out: first recompute, then halve."""
+        samples = min(self.microbatch.size or count_samples(batch), count_samples(batch))
+        if self._may_recompute:
+            self._may_recompute = False
+            self._undo = recompute(self.model)
+            self.say(f"memory ran out with {samples} samples at a time: activations are recomputed from here on")
+        elif self.microbatch.automatic and self.microbatch.shrink(batch):
+            self.say(f"memory ran out with {samples} samples at a time: {self.microbatch.size} from here on")
+        else:
+            raise MemoryError(
+                f"Memory ran out with {samples} sample{'s' * (samples > 1)} at a time; the batch is {describe(batch)}."
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was found out about memory: the same run takes the same parts again."""
+        return {"microbatch": self.microbatch.size, "recompute": self._undo is not None}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what was found out, where it was left to be found out."""
+        if self.microbatch.automatic:
+            self.microbatch.size = state["microbatch"]
+        if self._may_recompute and state["recompute"]:
+            self._may_recompute = False
+            self._undo = recompute(self.model)
+
+    def close(self) -> None:
+        """Let the model compute as it did."""
+        if self._undo is not None:
+            self._undo()
+            self._undo = None
+
+
+def _is_finite(number: Tensor) -> bool:
+    return number.device.type != "cpu" or math.isfinite(number.item())

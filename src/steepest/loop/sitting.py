@@ -1,0 +1,168 @@
+"""One sitting of a run: the steps that a process makes, with all that goes with them."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any, Protocol
+
+from steepest.data import Source
+from steepest.loop.evaluate import Metrics, evaluate
+from steepest.loop.journal import Journal
+from steepest.loop.run import Run
+from steepest.loop.saving import Saving
+from steepest.loop.signals import Interrupted, interruption
+from steepest.loop.step import Step
+
+EVALUATIONS = 10
+"""`val` is evaluated so many times in a run, evenly, the last time at its end."""
+
+
+class View(Protocol):
+    """Where a run shows itself."""
+
+    def step(self, step: Step) -> None:
+        """Show a step, if it is time."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Show a line that stays."""
+        ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated during a run. every: in steps; None: ten times in the run.
+
+    patience: end the run after so many evaluations in a row without a loss below the lowest; None: never.
+    """
+
+    source: Source
+    metrics: Metrics
+    every: int | None = None
+    patience: int | None = None
+
+
+@dataclass
+class Scores:
+    """What evaluations found so far. best: the lowest loss; stale: evaluations since; parts: of the run, done."""
+
+    best: float = math.inf
+    stale: int = 0
+    parts: int = 0
+    seconds: float = 0.0
+
+
+class Sitting:
+    """Takes the steps of a run and evaluates, records, shows and saves them.
+
+    saving: None keeps nothing. problems: what else has something to say, asked after each save and at the end.
+    """
+
+    def __init__(
+        self, run: Run, journal: Journal, view: View, evaluation: Evaluation | None, saving: Saving | None
+    ) -> None:
+        self.run, self.journal, self.view = run, journal, view
+        self.evaluation, self.saving = evaluation, saving
+        self.scores = Scores()
+        self._lowest: float | None = None  # the loss on val at this step, if it is the lowest so far
+
+    def ended(self) -> str | None:
+        """Return how the run ended, if nothing is left to do: "finished", or "stopped" by patience."""
+        if self.run.budget.spent(self.run.position.step, self.run.seconds()):
+            return "finished"
+        patience = None if self.evaluation is None else self.evaluation.patience
+        return "stopped" if patience is not None and self.scores.stale >= patience else None
+
+    def train(self) -> str:
+        """Make the steps; return how it ended: "finished", "stopped" by patience, "interrupted" or "terminated"."""
+        with interruption() as interrupted:
+            status = self._steps(interrupted)
+            if self.saving is not None:
+                self._save(wait=True)
+        return status
+
+    def _steps(self, interrupted: Interrupted) -> str:
+        try:
+            for step in self.run:
+                status = self.after(step, interrupted)
+                if status is not None:
+                    return status
+        except Exception as error:
+            if self.run.waiting and interrupted():  # Ctrl-C ended the processes that read the data
+                return interrupted() or "interrupted"
+            self._rescue(error)
+            raise
+        return "finished"
+
+    def after(self, step: Step, interrupted: Interrupted) -> str | None:
+        """Do what goes with a step; return how the run ended, if it did."""
+        self.journal.step(step)
+        self.view.step(step)
+        self._lowest = None
+        if self.evaluation is not None and not interrupted() and self._evaluation_is_due(self.evaluation):
+            self._evaluate(self.evaluation, interrupted)
+        ended = self.ended() or interrupted()
+        if ended is None and self.saving is not None and (self._lowest is not None or self.saving.due()):
+            self._save()
+        return ended
+
+    def _evaluation_is_due(self, evaluation: Evaluation) -> bool:
+        run = self.run
+        if run.budget.spent(run.position.step, run.seconds()):
+            return True
+        if evaluation.every is not None:
+            return run.position.step % evaluation.every == 0
+        return _parts(run) > self.scores.parts
+
+    def _evaluate(self, evaluation: Evaluation, interrupted: Interrupted) -> None:
+        began, scores = perf_counter(), self.scores
+        found = evaluate(self.run, evaluation.source, evaluation.metrics, interrupted)
+        if found is None:
+            return
+        scores.parts, scores.seconds = _parts(self.run), perf_counter() - began
+        better = found["loss"] < scores.best
+        scores.best, scores.stale = (found["loss"], 0) if better else (scores.best, scores.stale + 1)
+        self._lowest = found["loss"] if better else None
+        row = {f"val/{name}": value for name, value in found.items()}
+        self.journal.evaluation({"step": self.run.position.step, **row})
+        steps = "" if self.run.steps is None else f"/{self.run.steps}"
+        self.view.say(f"step {self.run.position.step}{steps}  {words(row)}")
+        self._set_reserve()
+
+    def _set_reserve(self) -> None:
+        """Keep the time free that the last evaluation and the last checkpoint will take."""
+        self.run.budget.reserve = self.scores.seconds + (0.0 if self.saving is None else self.saving.seconds)
+
+    def _save(self, *, wait: bool = False) -> None:
+        assert self.saving is not None
+        self.saving.save(asdict(self.scores), self._lowest, wait=wait)
+        self._set_reserve()
+        self.tell(self.saving.checkpoints.problems())
+
+    def _rescue(self, error: Exception) -> None:
+        """Save a run that fails where all of its updates are whole, so that what was learned is not lost."""
+        between = self.run.waiting or any("the evaluation of" in note for note in getattr(error, "__notes__", ()))
+        if self.saving is None or not between or self.run.position.step == 0:
+            return
+        try:
+            self._save(wait=True)
+        except Exception as another:
+            error.add_note(f"It could not be saved either: {another}")
+
+    def tell(self, problems: Iterable[str]) -> None:
+        """Show what went wrong beside the training."""
+        for problem in problems:
+            self.view.say(problem)
+
+
+def _parts(run: Run) -> int:
+    """Return how many of the ten parts of the run are behind; of steps, rounded as their milestones are."""
+    if run.steps is None:
+        return int(run.done() * EVALUATIONS)
+    return sum(run.position.step >= max(1, round(run.steps * part / EVALUATIONS)) for part in range(1, EVALUATIONS + 1))
+
+
+def words(row: dict[str, Any]) -> str:
+    """Return the numbers of a history row in one line."""
+    return "  ".join(f"{name} {value:.4f}" for name, value in row.items() if isinstance(value, float))
