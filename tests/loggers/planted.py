@@ -57,7 +57,8 @@ def train(loggers, out, steps=STEPS, pause=0.0):
     first = int(saved.read_text()) if saved.exists() else 0
     loggers.begin(first)
     with EventFile(Path(out)) as file:
-        file.write({"event": "resume", "step": first} if first else {"event": "start"})
+        file.write({"event": "start"})
+        file.write({"event": "resume", "step": first})
         for kind, row in all_rows(steps):
             done = row["step"] + (kind == "step")
             if done <= first:

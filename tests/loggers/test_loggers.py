@@ -224,11 +224,11 @@ def test_messages_keep_their_place_and_functions_get_none(tmp_path):
 def test_half_written_and_replaced_lines_of_the_event_file_are_not_rows(tmp_path):
     path = tmp_path / "events.jsonl"
     events = [
-        {"event": "start"}, {"event": "step", "step": 0, "a": 9}, {"event": "start"},
+        {"event": "start"}, {"event": "step", "step": 0, "a": 9}, {"event": "resume", "step": 0},
         {"event": "step", "step": 0, "a": 0}, {"event": "step", "step": 1, "a": 1},
         {"event": "evaluation", "step": 1, "val/loss": None, "nonfinite": {"val/loss": "-inf"}},
         {"event": "evaluation", "step": 2, "val/loss": 2}, {"event": "finding", "step": 0},
-        {"event": "resume", "step": 1}, {"event": "step", "step": 1, "a": 10},
+        {"event": "start"}, {"event": "resume", "step": 1}, {"event": "step", "step": 1, "a": 10},
     ]  # fmt: skip
     text = "".join(json.dumps(event) + "\n" for event in events)
     path.write_text(text + '{"event": "step", "step": 2, "a": 2}')

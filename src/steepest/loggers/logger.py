@@ -36,7 +36,7 @@ class Logger(Protocol):
         ...
 
     def close(self, status: str) -> None:
-        """End the run: "finished", "interrupted" or "failed"."""
+        """End the run: "finished", "stopped" as it got no better, "interrupted" or "failed"."""
         ...
 
 

@@ -69,7 +69,7 @@ class MLflow:
 
     def close(self, status: str) -> None:
         """Say how the run ended."""
-        ends = {"finished": "FINISHED", "failed": "FAILED"}
+        ends = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
         self._client.set_terminated(self._id, ends.get(status, "KILLED"))
 
 

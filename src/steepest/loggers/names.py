@@ -22,6 +22,7 @@ def chosen(log: Any, out: Path | None, run: str) -> list[Logger]:
     package is missing.
     """
     wishes = list(log) if isinstance(log, list | tuple) else [log]
+    run = run or (out.name if out is not None else "") or "run"
     loggers: list[Logger] = []
     functions = 0
     for wish in wishes:

@@ -12,17 +12,15 @@ _NOT_OF_THE_ROW = ("event", "time", "nonfinite")
 
 
 def rows(events: Path) -> list[dict[str, Any]]:
-    """Return the rows in the order of their events; what a later start or resumption replaced is left out.
+    """Return the rows in the order of their events; what a resumption replaced is left out.
 
-    The rows of a run taken up at step s replace those of its steps from s on. An evaluation at s was made after step
-    s - 1, before the run was left, so it stays. A line that no newline ends is half-written.
+    The rows of a run taken up at step s, 0 when it begins anew, replace those of its steps from s on. An evaluation at
+    s was made after step s - 1, before the run was left, so it stays. A line that no newline ends is half-written.
     """
     kept: list[dict[str, Any]] = []
     for event in _events(events):
         kind = event.get("event")
-        if kind == "start":
-            kept.clear()
-        elif kind == "resume":
+        if kind == "resume":
             kept = before(kept, int(event["step"]))
         elif kind in KINDS:
             kept.append(event)
@@ -31,7 +29,7 @@ def rows(events: Path) -> list[dict[str, Any]]:
 
 def before(kept: list[dict[str, Any]], step: int) -> list[dict[str, Any]]:
     """Return the rows that a run which begins at this step does not make again."""
-    return [row for row in kept if row["step"] < step or (row["step"] == step and is_evaluation(row))]
+    return [row for row in kept if row["step"] < step or (row["step"] == step > 0 and is_evaluation(row))]
 
 
 def is_evaluation(row: dict[str, Any]) -> bool:
