@@ -1,6 +1,7 @@
 """What stays on the disk after each save, what is said when one fails, and when the folder is someone else's."""
 
 import errno
+import fcntl
 import gc
 import os
 import re
@@ -16,6 +17,7 @@ import torch
 from samples import holds, of_step, same
 
 from steepest.checkpoint import Checkpoints, checkpoints, disk, verify
+from steepest.checkpoint.stage import Stage
 
 
 @pytest.fixture
@@ -136,6 +138,32 @@ def test_what_is_saved_is_what_was_there(kept):
         assert found["optimizer"]["m"][0].tolist() == [step] * 9
         assert len(found["optimizer"]["m"]) == step + 1
         assert found["small"].tolist() == [step] * 3
+
+
+class Late(Stage):
+    """The breach: tensors are copied in the thread, when training has gone on."""
+
+    def copy(self, placed):
+        late = super()
+
+        class Staged:
+            def pieces(self):
+                assert moved.wait(60)
+                return late.copy(placed).pieces()
+
+        return Staged()
+
+
+moved = threading.Event()
+
+
+def test_a_copy_made_too_late_is_caught(kept):
+    kept._stage = Late()
+    tree = {"model": {"w": torch.zeros(1000)}}
+    kept.save(1, tree)
+    tree["model"]["w"].fill_(-1)
+    moved.set()
+    assert (kept.newest(pytest.fail).read()["model"]["w"] == -1).all()
 
 
 def test_memory_is_used_again(kept):
@@ -336,6 +364,17 @@ def test_a_second_run_in_the_same_folder_gets_a_sentence(kept, folder):
     save(second, 5)
     assert second.problems() == []
     assert "5" in here(folder)
+    second.close()
+
+
+def test_without_the_lock_two_runs_would_write(kept, folder, monkeypatch):
+    """The planted breach: what the lock is for."""
+    save(kept, 1)
+    monkeypatch.setattr(fcntl, "flock", lambda handle, kind: None)
+    second = Checkpoints(folder, run="b2")
+    save(second, 5)
+    assert second.problems() == []
+    assert here(folder) == ["1", "5"]
     second.close()
 
 

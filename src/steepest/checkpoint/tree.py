@@ -67,24 +67,28 @@ def _name(kind: type) -> str:
 
 
 def _tensor(tensor: Tensor, path: Keys, found: list[Found] | None) -> dict[str, Any]:
-    where = place(path)
-    if found is None:
-        raise TypeError(f"{where} is a tensor; only plain data can stand here. Use .item() or .tolist().")
-    if type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
-        raise TypeError(
-            f"{where} is of type {_name(type(tensor))}; expected a plain tensor. Gather or convert it first."
-        )
-    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_nested:
-        kind = "on the meta device" if tensor.is_meta else f"of layout {tensor.layout}, dtype {tensor.dtype}"
-        raise TypeError(
-            f"{where} is a tensor {kind}; expected one with strided memory. Use .to_dense() or .dequantize()."
-        )
-    if tensor.dtype not in NAMES:
-        raise TypeError(
-            f"{where} is a tensor of {tensor.dtype}, which a checkpoint does not keep. Save its bytes instead."
-        )
+    fault = _fault(tensor, found is not None)
+    if fault:
+        raise TypeError(f"{place(path)} is {fault}")
+    assert found is not None
     found.append(Found(path, tensor))
     return found[-1].entry
+
+
+def _fault(tensor: Tensor, welcome: bool) -> str:
+    """Return why a tensor cannot be kept, or an empty text."""
+    if not welcome:
+        return "a tensor; only plain data can stand here. Use .item() or .tolist()."
+    if type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
+        return f"of type {_name(type(tensor))}; expected a plain tensor. Gather or convert it first."
+    if tensor.is_meta:
+        return "a tensor on the meta device, which has no values; expected one with memory."
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
+        kind = f"layout {tensor.layout}, dtype {tensor.dtype}"
+        return f"a tensor of {kind}; expected one with strided memory. Use .to_dense() or .dequantize()."
+    if tensor.dtype not in NAMES:
+        return f"a tensor of {tensor.dtype}, which a checkpoint does not keep. Save its bytes instead."
+    return ""
 
 
 def _items(value: Any, path: Keys, found: list[Found] | None) -> list[Any]:
