@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from planted import all_rows, check_series, expected, series_of, train
@@ -279,6 +280,33 @@ def test_a_missing_package_is_named_with_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setattr(names, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"log='wandb' needs the package wandb: pip install 'steepest\[wandb\]'"):
         made("wandb", tmp_path)
+
+
+class Refusing:
+    """W&B without a key or a server, as far as it is asked before training; nothing here reaches a network."""
+
+    Error = RuntimeError
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def setup(self):
+        return SimpleNamespace(settings=SimpleNamespace(mode="online"))
+
+    def login(self):
+        if self.answer is not None:
+            raise self.answer
+        return False
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"), [(None, "has no key of W&B here"), (RuntimeError("no route"), "RuntimeError: no route")]
+)
+def test_a_login_that_fails_is_refused_before_training(tmp_path, monkeypatch, answer, words):
+    module = importlib.import_module("steepest.loggers.wandb")
+    monkeypatch.setattr(module, "import_module", lambda name: Refusing(answer))
+    with pytest.raises(ValueError, match=f"log='wandb' .*{words}.*WANDB_MODE=offline"):
+        module.WandB(tmp_path, "test")
 
 
 def test_a_mere_folder_of_the_name_is_not_the_package(tmp_path, monkeypatch):

@@ -14,7 +14,8 @@ class Trackio:
     """Writes rows; TRACKIO_DIR, TRACKIO_SPACE_ID and TRACKIO_SERVER_URL are kept.
 
     NaN and infinity are kept. trackio has a thread of its own that writes to its database twice a second; after a kill
-    the database tells what has arrived. A remote server is not asked: there up to a second of rows may come twice.
+    the database tells what has arrived. A remote server is not asked: there up to a second of rows may come twice, or
+    be missing. What trackio cannot write it says itself, in a warning, and not to its caller.
     """
 
     name = "trackio"

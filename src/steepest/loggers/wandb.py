@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steepest.loggers.logger import Last, numbers
+from steepest.loggers.troubles import words
 
 PROJECT = "steepest"
 BLOCK = 32768
@@ -41,13 +42,13 @@ class WandB:
         """Have W&B ask for its key now and not from a thread in the middle of the run."""
         if self._wandb.setup().settings.mode not in ("online", "run"):
             return
-        refusal = "log='wandb' has no key of W&B here: call `wandb login` once, or set WANDB_MODE=offline."
+        advice = "call `wandb login` once, or set WANDB_MODE=offline."
         try:
             known = self._wandb.login()
-        except self._wandb.errors.UsageError as error:
-            raise ValueError(refusal) from error
+        except self._wandb.Error as error:
+            raise ValueError(f"log='wandb' cannot log in to W&B ({words(error)}): {advice}") from error
         if not known:
-            raise ValueError(refusal)
+            raise ValueError(f"log='wandb' has no key of W&B here: {advice}")
 
     def start(self, key: str | None, config: dict[str, Any]) -> tuple[str | None, Last | None]:
         """Open a run by its id, which is the key."""
