@@ -32,6 +32,7 @@ class Batches:
         self.say: Callable[[str], None] = lambda sentence: None
         self._iterable = iterable
         self._persistent = bool(getattr(iterable, "persistent_workers", False))
+        self._warm = False  # whether it was iterated before in this process
         self._begun: dict[str, Any] | None = None  # of the epoch that is read: its number, and the generators then
         self._loaded: dict[str, Any] | None = None  # a state that no epoch has gone on from yet
 
@@ -49,7 +50,7 @@ class Batches:
             if start:
                 self._put_back(number, start)
             self._begun = {"epoch": number, "random": random_state(), "own": generators(self._iterable)}
-            batches = iter(self._iterable)
+            batches, self._warm = iter(self._iterable), True
             for _ in islice(batches, start):
                 pass
         yield from batches
@@ -74,7 +75,7 @@ class Batches:
 
     def _put_back(self, number: int, start: int) -> None:
         """Make the generators what they were when the epoch began."""
-        sentence = f"Reading {start} batches of epoch {number} again, to go on after them."
+        sentence = f"Reading {start} batch{'es' if start > 1 else ''} of epoch {number} again, to go on after them."
         if self._begun is not None and self._begun["epoch"] == number:
             restore_random_state(self._begun["random"])
             restore_generators(self._iterable, self._begun["own"])
@@ -83,8 +84,8 @@ class Batches:
         self.say(sentence)
 
     def _warm_up(self, number: int) -> None:
-        """Start workers that persist, if an epoch before this one would have: it costs a draw only the first time."""
-        if self._persistent and number and self._begun is None:
+        """Start workers that persist, if an epoch before this one has: only then is a seed drawn for them."""
+        if self._persistent and number and not self._warm:
             own = generators(self._iterable)
             with same_random_state_after():
                 iter(self._iterable)

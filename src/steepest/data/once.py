@@ -55,7 +55,7 @@ class Once:
         missing = loaded["used"] - self._used
         if missing <= 0:
             return
-        self.say(f"Reading {missing} batches of the iterator again, to go on after them.")
+        self.say(f"Reading {missing} batch{'es' if missing > 1 else ''} of the iterator again, to go on after them.")
         with same_random_state_after():
             if self._used == 0 and loaded["random"] is not None:
                 restore_random_state(loaded["random"])

@@ -1,5 +1,6 @@
 """Worker processes that read batches ahead."""
 
+import gc
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -99,10 +100,11 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _begin(worker: int) -> None:
-    """Leave signals to the main process.
+    """Leave signals and inherited objects to the main process.
 
     Ctrl-C and a scheduler's SIGTERM reach every process of a group. The main one makes its last steps and saves then,
     for which it needs the workers; it ends them itself. Those that outlive a second SIGTERM do not.
     """
+    gc.freeze()  # what a fork brought along belongs to the main process, and is not to be collected twice
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
