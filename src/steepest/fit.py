@@ -1,6 +1,7 @@
 """`fit`: a run with the usual company of evaluation, progress, an event file, checkpoints and signals."""
 
 import platform
+import secrets
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from steepest.data import open_source
 from steepest.loggers import Loggers
 from steepest.loop import Factor, Loss, Run, checks, settings
 from steepest.loop.evaluate import Metrics
-from steepest.loop.events import EventFile, check_folder
+from steepest.loop.events import EventFile, check_folder, events
 from steepest.loop.journal import Journal
 from steepest.loop.run import place
 from steepest.loop.saving import Saving
@@ -158,7 +159,8 @@ def fit(  # noqa: PLR0913
         folder = None if out is None else Folder.open(Path(out), keep, resume, stack, view.say)
         file = None if folder is None else stack.enter_context(EventFile(folder.path, view.say))
         saving = None if folder is None else Saving(run, folder.checkpoints, checkpoint_every, lambda: about.facts(run))
-        sitting = Sitting(run, Journal(run, about.start(run), file), view, evaluation, saving)
+        start = about.start(run, secrets.token_hex(8) if folder is None else folder.checkpoints.run)
+        sitting = Sitting(run, Journal(run, start, file), view, evaluation, saving)
         return _sit(sitting, folder, about, log)
 
 
@@ -198,12 +200,12 @@ class About:
         model = settings.shapes(run.model)
         return {"settings": self.settings(run), "hyper": self.hyper, "model": model, "plan": plan}
 
-    def start(self, run: Run) -> dict[str, Any]:
-        """Return the first event of a run."""
+    def start(self, run: Run, name: str) -> dict[str, Any]:
+        """Return the first event of a run, or of what it is taken up with; name: the run's id."""
         model = {"model": type(run.model).__name__, "parameters": sum(each.numel() for each in run.model.parameters())}
         versions = {"steepest": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
         config = {"steps": run.steps, **self.settings(run), **model, "device": str(run.device)}
-        return {"config": config, "versions": versions, "plan": self.plan and self.plan.to_dict()}
+        return {"run": name, "config": config, "versions": versions, "plan": self.plan and self.plan.to_dict()}
 
 
 @dataclass
@@ -223,7 +225,8 @@ class Folder:
                 f"out={str(path)!r} holds a run already ({used[0]}); choose another folder, or resume='auto'."
             )
         check_folder(path)
-        checkpoints = Checkpoints(path / "checkpoints", run="", keep=keep)
+        first = next(events(path / "events.jsonl"), {})
+        checkpoints = Checkpoints(path / "checkpoints", run=first.get("run", ""), keep=keep)
         stack.callback(checkpoints.close)
         return cls(path, checkpoints, checkpoints.newest(say))
 
@@ -267,9 +270,8 @@ def _train(sitting: Sitting, folder: Folder | None, about: About, log: Any) -> s
     """Train, and let journal and loggers know how it ended."""
     run, journal = sitting.run, sitting.journal
     where = None if folder is None else folder.path
-    loggers = Loggers(
-        [] if isinstance(log, bool) else log, out=where, run=_run_id(folder), config=about.start(run)["config"]
-    )
+    start = journal.start
+    loggers = Loggers([] if isinstance(log, bool) else log, out=where, run=start["run"], config=start["config"])
     loggers.begin(run.position.step)
     journal.listeners.append(loggers.write)
     if about.plan is not None and run.position.step == 0:
@@ -287,10 +289,6 @@ def _train(sitting: Sitting, folder: Folder | None, about: About, log: Any) -> s
         if folder is not None:
             sitting.tell(folder.checkpoints.problems())
     return status
-
-
-def _run_id(folder: Folder | None) -> str:
-    return "" if folder is None else folder.checkpoints.run
 
 
 def _farewell(run: Run, status: str, seconds: float, folder: Folder | None) -> str:

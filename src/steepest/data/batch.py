@@ -21,8 +21,11 @@ def describe(batch: Any) -> str:
 
 
 def count_samples(batch: Any) -> int:
-    """Return the number of samples: the first axis of the first array in the batch; 1 when it holds none."""
-    return next((int(leaf.shape[0]) for leaf in _arrays(batch) if leaf.ndim), 1)
+    """Return the number of samples: the first axis of the first array; of a list without arrays, its length; else 1."""
+    rows = next((int(leaf.shape[0]) for leaf in _arrays(batch) if leaf.ndim), None)
+    if rows is None:
+        return len(batch) if isinstance(batch, list) else 1
+    return rows
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

@@ -20,12 +20,13 @@ class Journal:
     """
 
     def __init__(self, run: Run, start: dict[str, Any], file: EventFile | None) -> None:
+        self.start = start
         self.history: list[dict[str, Any]] = []
         self.listeners: list[Callable[[dict[str, Any]], None]] = []
         self._run, self._file = run, file
         self._interval = max(1, (run.steps or 1) // ROWS)
         self._part = 0.0  # of a run measured in time, that is behind when the next row is due
-        self._start: dict[str, Any] | None = _event("start", start)
+        self._started = False
 
     def recall(self, step: int) -> None:
         """Take up the history of a run that was left after so many updates."""
@@ -65,7 +66,7 @@ class Journal:
 
     def end(self, status: str, **more: Any) -> None:
         """Write how the run ended; nothing if it failed before its first step."""
-        if self._start is None or self.history:
+        if self._started or self.history:
             self._write("end", {"status": status, **more})
 
     def _keep(self, kind: str, row: dict[str, Any]) -> None:
@@ -77,9 +78,9 @@ class Journal:
     def _write(self, kind: str, fields: dict[str, Any]) -> None:
         if self._file is None:
             return
-        if self._start is not None:
-            self._file.write(self._start)
-            self._start = None
+        if not self._started:
+            self._file.write(_event("start", self.start))
+            self._started = True
         self._file.write(_event(kind, fields))
 
 
