@@ -136,7 +136,8 @@ def test_batches_are_described_counted_and_moved():
     batch = (torch.ones(4, 2), {"y": np.ones(4, np.int64), "name": "a"}, [torch.ones(1)] * 9)
     assert describe(batch) == ("(float32[4, 2], {'y': int64[4], 'name': str}, [" + "float32[1], " * 8 + "...])")
     assert count_samples(batch) == 4
-    assert count_samples(["no", {"array": 1}]) == 1
+    assert count_samples(["a line", "another"]) == 2
+    assert count_samples({"no": "array"}) == 1
     assert count_samples((torch.tensor(3.0), torch.ones(5))) == 5
     moved = to_device(batch, torch.device("meta"))
     assert moved[0].device.type == moved[2][0].device.type == "meta"

@@ -27,6 +27,9 @@ class Fake:
     def done(self):
         return self.made / self.steps
 
+    def over(self):
+        return self.made == self.steps
+
     def show(self, view, index, **more):
         self.made = index + 1
         view.step(step(index, **more))

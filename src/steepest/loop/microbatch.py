@@ -24,9 +24,11 @@ class Microbatch:
         self.size: int | None = None if isinstance(size, str) else size
 
     def parts(self, batch: Any) -> list[tuple[Any, int]]:
-        """Return the parts of a batch, with the number of samples in each."""
+        """Return the parts of a batch, with the number of samples in each where there are several."""
+        if self.size is None:
+            return [(batch, 1)]  # a part without others needs no weight, and counting takes time
         samples = count_samples(batch)
-        if self.size is None or samples <= self.size:
+        if samples <= self.size:
             return [(batch, samples)]
         starts = range(0, samples, self.size)
         return [(_cut(batch, samples, start, start + self.size), min(self.size, samples - start)) for start in starts]

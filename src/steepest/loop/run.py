@@ -111,7 +111,7 @@ class Run:
         """Yield a Step after each update, until the budget is spent."""
         self.model.train()
         self._clock = perf_counter()
-        while not self.budget.spent(self.position.step, self.seconds()):
+        while not self.over():
             began = perf_counter()
             self._set_rate()
             self.optimizer.zero_grad()
@@ -128,6 +128,13 @@ class Run:
     def steps(self) -> int | None:
         """The number of updates in the run; None where its budget is a time."""
         return self.budget.steps
+
+    def over(self) -> bool:
+        """Whether the budget is spent."""
+        steps = self.budget.steps
+        return (
+            self.position.step >= steps if steps is not None else self.budget.spent(self.position.step, self.seconds())
+        )
 
     def seconds(self) -> float:
         """Return how long the run has been going, over all sittings, with evaluations and checkpoints."""

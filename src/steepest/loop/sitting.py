@@ -69,7 +69,7 @@ class Sitting:
 
     def ended(self) -> str | None:
         """Return how the run ended, if nothing is left to do: "finished", or "stopped" by patience."""
-        if self.run.budget.spent(self.run.position.step, self.run.seconds()):
+        if self.run.over():
             return "finished"
         patience = None if self.evaluation is None else self.evaluation.patience
         return "stopped" if patience is not None and self.scores.stale >= patience else None
@@ -109,7 +109,7 @@ class Sitting:
 
     def _evaluation_is_due(self, evaluation: Evaluation) -> bool:
         run = self.run
-        if run.budget.spent(run.position.step, run.seconds()):
+        if run.over():
             return True
         if evaluation.every is not None:
             return run.position.step % evaluation.every == 0

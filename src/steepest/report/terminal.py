@@ -86,10 +86,9 @@ class Bar:
     def step(self, step: Step) -> None:
         """Redraw, five times a second at most; the loss is not read in between."""
         self._facts.count(step)
-        done = self._run.done()
-        if (now := perf_counter()) < self._due and done < 1:
+        if (now := perf_counter()) < self._due and not self._run.over():
             return
-        self._due = now + REFRESH
+        self._due, done = now + REFRESH, self._run.done()
         words = f"{place_in(self._run, step)}  {self._facts.words(step)}"
         self._progress.update(self._task, completed=done, description=words)
 
