@@ -395,6 +395,35 @@ def test_misspelt_names_are_met_with_a_suggestion():
         groups(GPT(), overrides={"wte.weight": {"rule": "xyz"}})
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"overrides": ["*"]}, TypeError, "must be a dict from pattern to options, and got list"),
+        ({"overrides": {"*": None}}, TypeError, "the override '*' must be a dict of options, and got NoneType"),
+        ({"overrides": {3: {}}}, TypeError, "the override 3 must be a pattern of names"),
+        ({"overrides": {"*": {"params": []}}}, ValueError, "the override '*' sets 'params'"),
+        ({"overrides": {"*": {"lr_factor": "a"}}}, TypeError, "lr_factor='a' must be a number"),
+        ({"overrides": {"*": {"lr_factor": -1}}}, ValueError, "lr_factor=-1 must be 0 or more"),
+        ({"overrides": {"*": {"blocks": "a"}}}, TypeError, "blocks='a' must be a whole number"),
+        ({"weight_decay": None}, TypeError, "weight_decay=None must be a number"),
+        ({"weight_decay": -1}, ValueError, "weight_decay=-1 must be 0 or more"),
+        ({"layer_decay": "a"}, ValueError, "layer_decay is 'a', and must lie in (0, 1]"),
+    ],
+    ids=str,
+)
+def test_options_that_mean_nothing_are_refused_in_a_sentence(options, error, text):
+    with pytest.raises(error) as caught:
+        groups(GPT(), **options)
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_module_that_knows_its_parent_is_no_circle():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    net[0].parent = net
+    assert [row.name for row in groups(net).assignments] == ["0.weight", "0.bias", "1.weight", "1.bias"]
+
+
 def test_blocks_that_do_not_fit():
     with pytest.raises(ValueError, match=r"shape \(20, 8\) cannot be cut into 3 blocks"):
         groups(GPT(), overrides={"lm_head.weight": {"rule": "muon", "blocks": 3}})
@@ -423,6 +452,9 @@ def test_blocks_are_the_matrices_that_were_piled_up():
     ([torch.zeros(2)], TypeError, r"named_parameters\(\), and got an iterable of Tensor"),
     (list(nn.Linear(2, 2).parameters()), TypeError, "iterable of Parameter"),
     (torch.zeros(3), TypeError, "iterable of Tensor"),
+    ([("a", torch.zeros(2), 3)], TypeError, "a pair of str and Tensor and int"),
+    ([(1, torch.zeros(2))], TypeError, "a pair of int and Tensor"),
+    ([("a", 3)], TypeError, "a pair of str and int"),
     (3, TypeError, r"takes a model or its named_parameters\(\), and got int"),
 ])  # fmt: skip
 def test_what_cannot_be_sorted_is_refused_in_a_sentence(model, error, text):

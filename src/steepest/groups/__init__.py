@@ -1,18 +1,17 @@
 """Which parameter gets which rule, learning rate and weight decay."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import Tensor, nn
 
 from steepest.groups.depth import factors
+from steepest.groups.overrides import changes, check_amount
 from steepest.groups.parameters import Found, parameters, undecayed
 from steepest.groups.role import Role, heads, role, stack_shape
 from steepest.groups.table import Assignment, Groups
 from steepest.rule import Rule
 from steepest.rules import RULES, find
-from steepest.spelling import meant
 
 __all__ = ["Assignment", "Groups", "groups", "stack_shape"]
 
@@ -59,11 +58,12 @@ def groups(  # noqa: PLR0913  the options of a public entry point
     4.bias     2              2  adamw          1             0  vector
     muon: 2 tensors, 384 numbers; adamw: 4 tensors, 66 numbers
     """
+    check_amount("weight_decay", weight_decay)
     model = list(model) if isinstance(model, Iterator) else model
     found = parameters(model)
     tensors = {this.name: this.tensor for this in found}
     outputs, exempt, depth = heads(model, found), undecayed(model), factors(model, found, layer_decay)
-    changes = _changes(tensors, overrides or {})
+    changed = changes(tensors, overrides or {})
     collected: list[tuple[dict[str, Any], dict[str, Any]]] = []
     assignments = []
     for this in found:
@@ -73,26 +73,14 @@ def groups(  # noqa: PLR0913  the options of a public entry point
             "weight_decay": weight_decay if what.decays and this.name not in exempt else 0.0,
             "blocks": what.blocks,
             "lr_factor": depth.get(this.name, 1.0),
-            **changes[this.name],
+            **changed[this.name],
         }
-        assignments.append(_assignment(this, what, options, changes[this.name]))
+        assignments.append(_assignment(this, what, options, changed[this.name]))
         if this.tensor.requires_grad:
             group = _group(collected, _settled(this, options, lr))
             group["params"].append(this.tensor)
             group["param_names"].append(this.name)
     return Groups((group for _, group in collected), assignments)
-
-
-def _changes(names: Iterable[str], overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the options that overrides set, by name of the parameter. Raises for a pattern that fits none."""
-    changes: dict[str, dict[str, Any]] = {name: {} for name in names}
-    for pattern, options in overrides.items():
-        fitting = [name for name in changes if fnmatchcase(name, pattern)]
-        if not fitting:
-            raise ValueError(f"the override {pattern!r} fits no parameter; {meant(pattern, changes)}")
-        for name in fitting:
-            changes[name].update(options)
-    return changes
 
 
 def _assignment(this: Found, what: Role, options: Mapping[str, Any], change: Mapping[str, Any]) -> Assignment:

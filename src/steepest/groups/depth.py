@@ -1,6 +1,7 @@
 """Learning-rate factors by depth: the first blocks of a trained model move less than the last ones."""
 
 from collections.abc import Sequence
+from numbers import Real
 
 from torch import nn
 
@@ -11,7 +12,7 @@ def factors(model: object, found: Sequence[Found], decay: float | None) -> dict[
     """Return decay^(n + 1 - depth) by name: blocks have depth 1 to n, what comes before them 0, after them n + 1."""
     if decay is None:
         return {}
-    if not 0 < decay <= 1:
+    if not isinstance(decay, Real) or not 0 < decay <= 1:
         raise ValueError(
             f"layer_decay is {decay!r}, and must lie in (0, 1]: the factor from one block to the one before"
         )

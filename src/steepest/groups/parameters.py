@@ -43,13 +43,19 @@ class Found:
         return self.uses[0].name
 
 
-def modules(model: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Yield each module with its path, in the order of registration. Wrappers share the path of what they wrap."""
+def modules(model: nn.Module, path: str = "", above: tuple[nn.Module, ...] = ()) -> Iterator[tuple[str, nn.Module]]:
+    """Yield each module with its path, in the order of registration. Wrappers share the path of what they wrap.
+
+    above: the modules around this one; one that holds a module around it (a way back to its parent) is not a circle.
+    """
     yield path, model
     parallel = type(model).__name__ in _PARALLEL
+    above = (*above, model)
     for name, child in model.named_children():
+        if any(child is module for module in above):
+            continue
         wrapped = name in _WRAPPED or (parallel and name == "module")
-        yield from modules(child, path if wrapped else f"{path}.{name}".lstrip("."))
+        yield from modules(child, path if wrapped else f"{path}.{name}".lstrip("."), above)
 
 
 def parameters(model: nn.Module | Iterable[tuple[str, Tensor]]) -> list[Found]:
@@ -78,6 +84,8 @@ def _uses(model: nn.Module | Iterable[tuple[str, Tensor]]) -> Iterator[tuple[Use
     for pair in model:
         if not isinstance(pair, tuple):
             raise TypeError(f"{wanted}an iterable of {type(pair).__name__}")
+        if len(pair) != 2 or not (isinstance(pair[0], str) and isinstance(pair[1], Tensor)):
+            raise TypeError(f"{wanted}a pair of {' and '.join(type(part).__name__ for part in pair)}")
         name, tensor = pair
         yield Use(".".join(part for part in name.split(".") if part not in _WRAPPED), None), tensor
 
