@@ -170,6 +170,16 @@ def test_a_path_that_is_a_folder_is_passed_over(fresh, tmp_path):
     assert all(path.is_dir() for path in files(tmp_path))
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have no names here")
+def test_a_pipe_is_not_waited_for(fresh, tmp_path):
+    before = stepped()
+    for path in files(tmp_path):
+        path.unlink()
+        os.mkfifo(path)
+    forgotten(fresh)
+    assert torch.equal(stepped(), before)
+
+
 @pytest.mark.skipif(not hasattr(os, "setuid") or os.getuid() != 0, reason="only root can become somebody else")
 def test_a_user_without_home_and_name_gets_a_result():
     compiled, _ = process(HOME=None, XDG_CACHE_HOME=None, STEEPEST_CACHE=None, AS_USER=54321)

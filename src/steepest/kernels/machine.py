@@ -4,6 +4,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,10 @@ def _cache_folder() -> Path:
 def _read(path: Path, key: str) -> bytes | None:
     """Return the code in a cache file, or None if it is missing, damaged or another user's."""
     try:
-        if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return None  # a pipe would be waited for
+        if hasattr(os, "getuid") and status.st_uid != os.getuid():
             return None  # whoever can write here can run code as this user
         content = path.read_bytes()
     except OSError:
