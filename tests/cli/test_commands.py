@@ -180,6 +180,8 @@ def test_a_mistake_is_one_sentence_exit_2_and_nothing_written(task, here, capsys
         (["fit", "task.py:task", "--out", "task.py"], "cannot be a folder: "),
         (["fit", "task.py:task", "--device", "gpu"], "gpu"),
         (["fit", "task.py:task", "--steps", "many"], "Invalid value for '--steps'"),
+        (["demo", "--steps", "0"], "Invalid value for '--steps'"),  # before the demo begins to talk
+        (["demo", "--seed", "-1"], "Invalid value for '--seed'"),
         (["fit"], "Missing argument 'task'"),
         (["fitt"], "No such command 'fitt'. Did you mean 'fit'?"),
         (["fit", "task.py:task", "--stepz", "3"], "No such option: --stepz"),
@@ -190,9 +192,10 @@ def test_a_mistake_is_one_sentence_exit_2_and_nothing_written(task, here, capsys
     ],
 )
 def test_arguments_that_make_no_sense_exit_2(arguments, message, here, capsys):
-    code, _, err = call(capsys, *arguments)
+    code, out, err = call(capsys, *arguments)
     assert code == 2
     assert message in err
+    assert not out
     assert "Traceback" not in err
     assert not (here / "run").exists()
 

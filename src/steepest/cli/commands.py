@@ -20,8 +20,10 @@ app.add_typer(bench, name="bench")
 
 @app.command()
 def demo(
-    steps: Annotated[int | None, typer.Option(help="Updates to make; about two minutes' worth when not given.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the model and of everything random.")] = 0,
+    steps: Annotated[
+        int | None, typer.Option(help="Updates to make; about two minutes' worth when not given.", min=1)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the model and of everything random.", min=0)] = 0,
 ) -> None:
     """Watch a small GPT learn the sources of Python's standard library."""
     from steepest.cli.demo import run_demo
