@@ -13,13 +13,13 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from steepest import __version__, pilot
+from steepest import __version__, events, pilot
 from steepest.checkpoint import Checkpoint, Checkpoints
 from steepest.data import open_source
 from steepest.loggers import Loggers
 from steepest.loop import Factor, Loss, Run, checks, settings
 from steepest.loop.evaluate import Metrics
-from steepest.loop.events import EventFile, check_folder, events
+from steepest.loop.event_file import EventFile, check_folder
 from steepest.loop.journal import Journal
 from steepest.loop.run import place
 from steepest.loop.saving import Saving
@@ -219,13 +219,13 @@ class Folder:
     @classmethod
     def open(cls, path: Path, keep: int, resume: str, stack: ExitStack, say: Callable[[str], None]) -> "Folder":
         """Look for a run to go on with. Raises ValueError when there is one and it may not be touched."""
-        used = [name for name in ("events.jsonl", "checkpoints") if (path / name).exists()]
+        used = [name for name in (events.FILE, "checkpoints") if (path / name).exists()]
         if resume == "never" and used:
             raise ValueError(
                 f"out={str(path)!r} holds a run already ({used[0]}); choose another folder, or resume='auto'."
             )
         check_folder(path)
-        first = next(events(path / "events.jsonl"), {})
+        first = next(events.read(path / events.FILE), {})
         checkpoints = Checkpoints(path / "checkpoints", run=first.get("run", ""), keep=keep)
         stack.callback(checkpoints.close)
         return cls(path, checkpoints, checkpoints.newest(say))
@@ -242,7 +242,7 @@ def _taken_up(folder: Folder | None, sitting: Sitting, about: About) -> str | No
         return None
     run, view, found = sitting.run, sitting.view, folder.found
     if found is None:
-        if (folder.path / "events.jsonl").exists():
+        if (folder.path / events.FILE).exists():
             sitting.journal.resume(0)
         return None
     before, after = found.facts["settings"], about.settings(run)
@@ -262,7 +262,8 @@ def _taken_up(folder: Folder | None, sitting: Sitting, about: About) -> str | No
         return ended
     sitting.journal.resume(found.step)
     view.say(f"going on from step {found.step}, as {found.path} holds it")
-    sitting.tell(settings.describe_changes(changed))
+    for sentence in settings.describe_changes(changed):
+        view.say(sentence)
     return None
 
 
@@ -274,6 +275,7 @@ def _train(sitting: Sitting, folder: Folder | None, about: About, log: Any) -> s
     loggers = Loggers([] if isinstance(log, bool) else log, out=where, run=start["run"], config=start["config"])
     loggers.begin(run.position.step)
     journal.listeners.append(loggers.write)
+    sitting.troubles.append(loggers.problems)
     if about.plan is not None and run.position.step == 0:
         sitting.view.say(str(about.plan))
     status = "failed"
@@ -285,15 +287,13 @@ def _train(sitting: Sitting, folder: Folder | None, about: About, log: Any) -> s
         raise
     finally:
         loggers.close(status)
-        sitting.tell(loggers.problems())
-        if folder is not None:
-            sitting.tell(folder.checkpoints.problems())
+        sitting.tell()
     return status
 
 
 def _farewell(run: Run, status: str, seconds: float, folder: Folder | None) -> str:
     done = run.position.step
-    where = "" if folder is None else f"; events in {folder.path / 'events.jsonl'}"
+    where = "" if folder is None else f"; events in {folder.path / events.FILE}"
     if status == "finished":
         return f"finished {done} steps in {seconds:.1f} s{where}"
     if status == "stopped":

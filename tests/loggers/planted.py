@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from steepest.loggers.logger import numbers
-from steepest.loop.events import EventFile
+from steepest.loop.event_file import EventFile
 
 STEPS = 300
 CHECKPOINT = 7

@@ -13,8 +13,8 @@ import pytest
 from planted import all_rows, check_series, expected, series_of, train
 from torch.utils.data import DataLoader
 
+from steepest.events import rows
 from steepest.loggers import Loggers, delivery, loggers as rooms, queue
-from steepest.loggers.rows import rows
 
 
 def made(log, out=None, config=None):

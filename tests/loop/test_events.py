@@ -12,8 +12,9 @@ import time
 import pytest
 import torch
 
+from steepest.events import before, encode, read, rows
 from steepest.loop import Step
-from steepest.loop.events import EventFile, encode, events, rows_before
+from steepest.loop.event_file import EventFile
 from steepest.loop.journal import ROWS, Journal
 
 
@@ -132,17 +133,17 @@ def test_rows_that_a_resumed_run_made_again_stand_in_place_of_the_old_ones(tmp_p
     looks = {"event": "evaluation", "step": 2, "val/loss": 0.5}
     again = {"event": "step", "step": 2, "train/loss": math.nan}
     write(path, {"event": "start"}, *steps[:2], looks, *steps[2:], {"event": "resume", "step": 2}, again)
-    rows = rows_before(path, 3)
-    assert [row["step"] for row in rows] == [0, 1, 2, 2]
-    assert rows[2] == {"step": 2, "val/loss": 0.5}  # made by two updates: it is before the step with index 2
-    assert math.isnan(rows[3]["train/loss"])
-    assert [row["step"] for row in rows_before(path, 1)] == [0]
+    found = before(rows(path), 3)
+    assert [row["step"] for row in found] == [0, 1, 2, 2]
+    assert found[2] == {"step": 2, "val/loss": 0.5}  # made by two updates: it is before the step with index 2
+    assert math.isnan(found[3]["train/loss"])
+    assert [row["step"] for row in before(rows(path), 1)] == [0]
 
 
 def test_a_line_that_a_killed_process_did_not_finish_is_left_out_and_then_cut_off(tmp_path):
     path = tmp_path / "events.jsonl"
     path.write_bytes(b'{"event": "start"}\n{"event": "step", "st')
-    assert list(events(path)) == [{"event": "start"}]
+    assert list(read(path)) == [{"event": "start"}]
     with EventFile(tmp_path) as file:
         file.write({"event": "resume", "step": 0})
     assert lines(tmp_path) == [{"event": "start"}, {"event": "resume", "step": 0}]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from steepest.checkpoint import Checkpoints
 from steepest.loop import Run, Step
-from steepest.loop.events import EventFile
+from steepest.loop.event_file import EventFile
 from steepest.loop.journal import Journal
 from steepest.loop.saving import Saving
 from steepest.loop.sitting import Sitting

@@ -6,10 +6,10 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+from steepest.events import before, is_evaluation, rows
 from steepest.loggers.logger import Logger
 from steepest.loggers.memory import Memory
 from steepest.loggers.queue import MOST, Alert, Queue
-from steepest.loggers.rows import before, is_evaluation, rows
 from steepest.loggers.troubles import Troubles, words
 
 PAUSE = 0.2

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from steepest.events import is_evaluation
 from steepest.loggers.logger import Last
-from steepest.loggers.rows import is_evaluation
 
 
 class Function:

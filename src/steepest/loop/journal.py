@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from steepest.loop.events import EventFile, rows_before
+from steepest.events import before, rows
+from steepest.loop.event_file import EventFile
 from steepest.loop.run import Run
 from steepest.loop.step import Step
 
@@ -31,7 +32,7 @@ class Journal:
     def recall(self, step: int) -> None:
         """Take up the history of a run that was left after so many updates."""
         if self._file is not None:
-            self.history = rows_before(self._file.path, step)
+            self.history = before(rows(self._file.path), step)
 
     def resume(self, step: int) -> None:
         """Go on from there: what the file holds of later steps is no longer in force."""

@@ -1,7 +1,7 @@
 """One sitting of a run: the steps that a process makes, with all that goes with them."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any, Protocol
@@ -56,7 +56,7 @@ class Scores:
 class Sitting:
     """Takes the steps of a run and evaluates, records, shows and saves them.
 
-    saving: None keeps nothing. problems: what else has something to say, asked after each save and at the end.
+    saving: None keeps nothing. troubles: who may have something to say; asked after evaluations and saves.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Sitting:
     ) -> None:
         self.run, self.journal, self.view = run, journal, view
         self.evaluation, self.saving = evaluation, saving
+        self.troubles: list[Callable[[], list[str]]] = [] if saving is None else [saving.checkpoints.problems]
         self.scores = Scores()
         self._lowest: float | None = None  # the loss on val at this step, if it is the lowest so far
 
@@ -129,6 +130,7 @@ class Sitting:
         steps = "" if self.run.steps is None else f"/{self.run.steps}"
         self.view.say(f"step {self.run.position.step}{steps}  {words(row)}")
         self._set_reserve()
+        self.tell()
 
     def _set_reserve(self) -> None:
         """Keep the time free that the last evaluation and the last checkpoint will take."""
@@ -138,7 +140,7 @@ class Sitting:
         assert self.saving is not None
         self.saving.save(asdict(self.scores), self._lowest, wait=wait)
         self._set_reserve()
-        self.tell(self.saving.checkpoints.problems())
+        self.tell()
 
     def _rescue(self, error: Exception) -> None:
         """Save a run that fails where all of its updates are whole, so that what was learned is not lost."""
@@ -150,10 +152,11 @@ class Sitting:
         except Exception as another:
             error.add_note(f"It could not be saved either: {another}")
 
-    def tell(self, problems: Iterable[str]) -> None:
+    def tell(self) -> None:
         """Show what went wrong beside the training."""
-        for problem in problems:
-            self.view.say(problem)
+        for ask in self.troubles:
+            for trouble in ask():
+                self.view.say(trouble)
 
 
 def _parts(run: Run) -> int:
