@@ -1,0 +1,59 @@
+"""Faults that the proofs must find: each is planted into a life, and makes a run what other trainers are."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from steepest.checkpoint import disk
+from steepest.checkpoint.manifest import MANIFEST
+from steepest.checkpoint.stage import Piece
+from steepest.loop import run, signals, sitting
+
+
+def write_in_place() -> None:
+    """Checkpoints grow under their final names, as with a plain `torch.save`."""
+
+    def write(folder: Path, pieces: list[Piece], step: int, manifest: Callable[[dict], Any]) -> None:
+        path = folder / disk.folder_name(step)
+        path.mkdir()
+        files = {piece.name: (piece.size, disk._write_file(path / piece.name, piece)) for piece in pieces}
+        disk._write_file(path / MANIFEST, Piece(MANIFEST, [manifest(files).render()]))
+
+    disk.write = write
+
+
+def forget_random_state() -> None:
+    """Random generators start anew after an interruption."""
+    run.restore_random_state = lambda state: None
+
+
+def forget_moments() -> None:
+    """The optimizer starts anew after an interruption."""
+    from steepest import optim
+
+    optim.Optimizer.load_state_dict = lambda self, state: None
+
+
+def ignore_signals() -> None:
+    """A signal is noted, and training goes on to its end."""
+
+    class Deaf(signals.interruption().__class__):
+        def __enter__(self) -> Callable[[], None]:
+            super().__enter__()
+            return lambda: None
+
+    sitting.interruption = lambda: Deaf(signals.interruption.__wrapped__, (), {})
+
+
+def leave_unsaved() -> None:
+    """A signal ends the run, which is not saved."""
+    sitting.Sitting._save = lambda self, *, wait=False: None
+
+
+BREACHES = {
+    "write in place": write_in_place,
+    "forget random state": forget_random_state,
+    "forget moments": forget_moments,
+    "ignore signals": ignore_signals,
+    "leave unsaved": leave_unsaved,
+}
