@@ -35,9 +35,12 @@ class RowGroups:
         self.types = {field.name: str(field.type) for field in schema or ()}
 
     def read(self, groups: list[int], limit: int) -> Iterator[Columns]:
-        """Yield the rows of the groups together, or of a single group that takes more bytes in parts of about those."""
+        """Yield the rows of the groups together; those of a single group that takes more bytes in parts of a quarter.
+
+        While a group is read in parts the reader holds a page and a dictionary of each column, 2 MB together.
+        """
         if len(groups) == 1 and self.bytes[groups[0]] > limit:
-            yield from self._read_in_parts(groups[0], limit)
+            yield from self._read_in_parts(groups[0], limit // 4)
             return
         tables = []
         for path, places in groupby((self._places[group] for group in sorted(groups)), key=lambda place: place[0]):
@@ -57,10 +60,13 @@ class RowGroups:
                 parts.append(pa.Table.from_batches([part]))
                 check_filled(parts[-1], path)
                 held += part.num_rows
-                while held >= rows:
+                if held >= rows:
                     table = pa.concat_tables(parts)
                     parts, held = [table.slice(rows)], held - rows
-                    yield Columns(table.slice(0, rows))
+                    columns = Columns(table.slice(0, rows))
+                    del table, part  # before more is read
+                    yield columns
+                    del columns
         if held:
             yield Columns(pa.concat_tables(parts))
 
@@ -82,7 +88,7 @@ class RowGroups:
 
 def _opened(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20)
+        return pq.ParquetFile(path, pre_buffer=False, buffer_size=2**17)
     except pa.ArrowException as error:
         raise ValueError(f"The file {path} is no Parquet file, or is damaged: {error}") from error
 
