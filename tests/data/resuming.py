@@ -107,6 +107,22 @@ class Standing:
         self.done, self.reads = state["done"], state["reads"]
 
 
+class Finishing(Standing):
+    """Another, which ends the epoch that its state is of, even if nothing is left of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.goes_on = False
+
+    def __iter__(self):
+        nothing_left, self.goes_on = self.goes_on and self.done == 5, False
+        return iter(()) if nothing_left else super().__iter__()
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.goes_on = True
+
+
 def endless():
     numbers = random.Random(5)
     first = random.random()
@@ -165,6 +181,7 @@ CASES = {
     "iterable": Fresh,
     "iterator": endless,
     "own state": Standing,
+    "own state, ended": Finishing,
     "breach": lambda: Forgetful(loader(shuffle=True)),
 }
 
@@ -219,10 +236,11 @@ def run(case):
 
 def resume(case, state, done):
     """The steps from this state on, with one more break on the way."""
-    loop = Loop(case).load(state)
-    loop = Loop(case).load(loop.state())  # saved again before anything was read
+    state = Loop(case).load(state).state()
+    loop = Loop(case).load(state)  # saved again before anything was read
     steps = [next(loop.steps) for _ in range(min(GO_ON, STEPS - done))]
-    again = Loop(case).load(loop.state())
+    state = loop.state()  # before a loader is made, which may draw a seed
+    again = Loop(case).load(state)
     loop.close()
     steps += [next(again.steps) for _ in range(STEPS - done - len(steps))]
     again.close()

@@ -9,7 +9,7 @@ import resuming
 import torch
 
 PROGRAM = Path(resuming.__file__)
-OURS = ("arrays", "dataset", "text", "own state")
+OURS = ("arrays", "dataset", "text", "own state", "own state, ended")
 
 
 @pytest.fixture(scope="module")
