@@ -149,7 +149,14 @@ BAD = {
     "val of another kind": ({"val": 3}, TypeError, "The data is of type int"),
     "empty val": ({"val": []}, ValueError, "holds no batches"),
     "schedule alone": ({"optimizer": None, "schedule": linear()}, ValueError, "schedule= goes with optimizer="),
-    "seed": ({"seed": "x"}, ValueError, "seed is a whole number, 0 or more; received 'x'"),
+    "seed": ({"seed": "x"}, ValueError, "seed is a whole number, 0 or more, below 2\\*\\*63; received 'x'"),
+    "device": ({"device": "foo"}, ValueError, "device='foo' cannot be used: Expected one of cpu, cuda"),
+    "no such device": ({"device": "cuda"}, ValueError, "device='cuda' cannot be used"),
+    "no device": ({"device": "meta"}, ValueError, "device='meta' holds no numbers"),
+    "working folder": ({"out": ""}, ValueError, "out= is the working folder"),
+    "precision": ({"precision": 16}, ValueError, "precision is one of"),
+    "patience": ({"patience": 3}, ValueError, "there is no val="),
+    "logger": ({"log": "tensorbord"}, ValueError, "did you mean 'tensorboard'"),
     "budgets": ({"epochs": 1}, ValueError, "A run has one budget"),
 }
 

@@ -219,6 +219,8 @@ class Folder:
     @classmethod
     def open(cls, path: Path, keep: int, resume: str, stack: ExitStack, say: Callable[[str], None]) -> "Folder":
         """Look for a run to go on with. Raises ValueError when there is one and it may not be touched."""
+        if path == Path():
+            raise ValueError("out= is the working folder; name a folder of its own for the run, such as out='run'.")
         used = [name for name in (events.FILE, "checkpoints") if (path / name).exists()]
         if resume == "never" and used:
             raise ValueError(

@@ -49,7 +49,7 @@ def check_schedule(schedule: Any, steps: int) -> None:
 def check_seed(seed: Any) -> None:
     """Raise unless the seed is a whole number that every generator takes."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise ValueError(f"seed is a whole number, 0 or more; received {seed!r}.")
+        raise ValueError(f"seed is a whole number, 0 or more, below 2**63; received {seed!r}.")
 
 
 def check_resume(resume: Any) -> None:
@@ -67,6 +67,19 @@ def check_evaluation(val: Any, every: Any, patience: Any) -> None:
             raise ValueError(f"{name} is a whole number, 1 or more, or None; received {value!r}.")
         if val is None:
             raise ValueError(f"{name}= is about the evaluation on val=, and there is no val=.")
+
+
+def check_device(device: Any) -> None:
+    """Raise ValueError unless tensors can be made on the device."""
+    try:
+        found = torch.zeros(1, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:  # what torch raises for one that is unknown, or missing
+        reason = str(error).splitlines()[0] if str(error) else "it is not there"
+        raise ValueError(f"device={str(device)!r} cannot be used: {reason}") from None
+    if found.type == "meta":
+        raise ValueError(
+            "device='meta' holds no numbers, so nothing can be trained there; name another, as 'cpu'."
+        )
 
 
 def check_clip(clip: Any) -> None:

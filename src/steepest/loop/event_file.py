@@ -1,6 +1,7 @@
 """The event file of a run while it is written: one JSON object a line, only ever appended to."""
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -70,5 +71,9 @@ def check_folder(folder: Path) -> None:
         place = place.parent
     if not place.is_dir():
         raise ValueError(f"out={str(folder)!r} cannot be a folder: {place} is a file.")
-    if not os.access(place, os.W_OK):
-        raise ValueError(f"out={str(folder)!r} cannot be written: this user may not write to {place}.")
+    try:
+        os.rmdir(tempfile.mkdtemp(dir=place))
+    except OSError as error:
+        raise ValueError(
+            f"out={str(folder)!r} cannot be written: {place} takes no folder ({error.strerror})."
+        ) from None

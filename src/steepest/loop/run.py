@@ -1,7 +1,7 @@
 """The six steps of gradient descent, as an iterator."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict
 from time import perf_counter
 from typing import Any
@@ -184,6 +184,7 @@ class Run:
     def close(self) -> None:
         """Leave the model as it was found, end the processes that read the data."""
         self.gradient.close()
+        self._batches.close()  # else it keeps the processes that read the data until it is collected
         self.source.close()
 
     def _next_batch(self) -> Any:
@@ -192,7 +193,7 @@ class Run:
         self.waiting = False
         return batch
 
-    def _feed(self) -> Iterator[Any]:
+    def _feed(self) -> Generator[Any]:
         """Yield the batches of one epoch after another, and keep the place."""
         while True:
             for batch in self.source.epoch(self.position.epoch, self.position.batch):
@@ -274,6 +275,7 @@ class Run:
 def place(model: nn.Module, device: str | torch.device | None) -> torch.device:
     """Move the model to the device, if one is given; return where it is."""
     if device is not None:
+        checks.check_device(device)
         model.to(device)
     first = next(model.parameters(), None)
     return torch.device(device or "cpu") if first is None else first.device
