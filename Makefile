@@ -6,10 +6,10 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check fix bench bench-gpu docs clean
+.PHONY: help demo test test-all check fix bench bench-gpu bench-reliability docs clean
 
 help:  ## say what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 20
 
 demo: .venv/made  ## train a small GPT on real text, about two minutes on two cores
 	@$(BIN)/steepest demo
@@ -37,6 +37,9 @@ bench: .venv/made  ## the time of one step of every rule, beside the alternative
 
 bench-gpu: .venv/made  ## values and speed of the kernels on a CUDA device
 	@$(BIN)/python benchmarks/gpu.py
+
+bench-reliability: .venv/made  ## kills, signals, damage, full disks: what a run survives, about ten minutes
+	@$(BIN)/python benchmarks/reliability
 
 docs: .venv/made  ## remake pictures and tables, then run every code block
 	$(BIN)/python tools/generate.py

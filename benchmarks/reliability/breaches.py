@@ -1,9 +1,11 @@
 """Faults that the proofs must find: each is planted into a life, and makes a run what other trainers are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from steepest import optim
 from steepest.checkpoint import disk
 from steepest.checkpoint.manifest import MANIFEST
 from steepest.checkpoint.stage import Piece
@@ -29,20 +31,18 @@ def forget_random_state() -> None:
 
 def forget_moments() -> None:
     """The optimizer starts anew after an interruption."""
-    from steepest import optim
-
     optim.Optimizer.load_state_dict = lambda self, state: None
 
 
 def ignore_signals() -> None:
     """A signal is noted, and training goes on to its end."""
 
-    class Deaf(signals.interruption().__class__):
-        def __enter__(self) -> Callable[[], None]:
-            super().__enter__()
-            return lambda: None
+    @contextmanager
+    def deaf() -> Iterator[Callable[[], None]]:
+        with signals.interruption():
+            yield lambda: None
 
-    sitting.interruption = lambda: Deaf(signals.interruption.__wrapped__, (), {})
+    sitting.interruption = deaf
 
 
 def leave_unsaved() -> None:

@@ -23,10 +23,10 @@ from reliability.trace import Trace, differences
 from steepest.checkpoint import disk, verify
 from steepest.fit import Result
 
-STEPS, EVERY, TROUBLE = 20, 4, 10
-"""Trouble comes after step 10: the last good checkpoint is that of step 8."""
+STEPS, EVERY, TROUBLE = 20, 4, 11
+"""Trouble comes in step 11: the last good checkpoint is of step 8, or of 4 where 8 was still to be written."""
 SIZE = 8 * 2**20
-"""Of the small disk; a checkpoint has about 1.1 MB."""
+"""Of the small disk; a checkpoint has 0.4 MB."""
 NOBODY = 65534
 
 
@@ -90,23 +90,20 @@ def fill(place: Path) -> None:
 
 def unwritable(folder: Path, whole: dict) -> Row:
     """Take away the right to write to the folder of checkpoints, and root's right to do so anyway."""
-    place = folder / "unwritable"
-    place.mkdir()
-    kept = place / "run" / "checkpoints"
-    with as_nobody(folder, place):
+    with tempfile.TemporaryDirectory() as name, as_nobody(Path(name)):  # of its own: all may look into it
+        kept = Path(name) / "run" / "checkpoints"
         said = "could not be written to .*: Permission denied"
-        met = survives(place, lambda: kept.chmod(0o555), None, whole, said, lambda: kept.chmod(0o755))
+        met = survives(Path(name), lambda: kept.chmod(0o555), None, whole, said, lambda: kept.chmod(0o755))
     return count("folder that may not be written: the same", met, 1)
 
 
 @contextmanager
-def as_nobody(*folders: Path) -> Iterator[None]:
-    """Be a user without rights for a while, who owns these folders, if this process is root."""
+def as_nobody(folder: Path) -> Iterator[None]:
+    """Be a user without rights for a while, who owns this folder, if this process is root."""
     if os.geteuid():
         yield
         return
-    for folder in folders:
-        os.chown(folder, NOBODY, -1)
+    os.chown(folder, NOBODY, -1)
     os.seteuid(NOBODY)
     try:
         yield
@@ -130,12 +127,13 @@ def survives(
     message: str,
     relief: Callable[[], object] = lambda: None,
 ) -> bool:
-    """Whether a run with this trouble trains to its end, says so, keeps step 8, and is saved once there is room."""
+    """Whether a run with this trouble ends well, says so, keeps the last good one, and is saved once there is room."""
     out = place / "run"
     result, said = train(out, trouble)
     lived = result.status == "finished" and result.steps == STEPS and bool(re.search(message, said))
-    told = "training goes on, the last good checkpoint is step 8" in said
-    kept = Trace(out).newest() == 8 and all(each.fault is None for each in verify(out))
+    last = re.search(r"training goes on, the last good checkpoint is step (\d+)$", said, re.MULTILINE)
+    told = last is not None and int(last[1]) == Trace(out).newest() > 0
+    kept = all(each.fault is None for each in verify(out))
     relief()
     if filler is not None:
         filler.unlink()

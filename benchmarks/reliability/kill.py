@@ -74,9 +74,9 @@ class Killer:
         return self.tally
 
     def _undisturbed(self) -> tuple[dict[str, Any], float, float]:
-        """Return what a run ends with that nothing disturbs, in a new interpreter, and the seconds before and in it."""
+        """Return what a run ends with that nothing disturbs, and the seconds before and in it."""
         trace, began = self._new_run(), perf_counter()
-        life = self._start(trace, fresh=True)
+        life = self._start(trace, fresh=FRESH > 0)
         while self._watch.phase == "import" and not life.wait(0.001):
             continue
         imported = perf_counter()

@@ -27,7 +27,7 @@ def show(title: str, rows: Iterable[Row]) -> bool:
 
 def count(name: str, met: int, of: int) -> Row:
     """Return the row of something that has to be so every time."""
-    return Row(name, f"{met} of {of}", "all", met == of)
+    return Row(name, f"{int(met)} of {of}", "all", met == of)
 
 
 def at_most(name: str, value: float, bound: float, unit: str, digits: int = 1) -> Row:

@@ -46,7 +46,7 @@ REFUSED = {
     "schedule is a number": ({"schedule": 0.1}, TypeError, "The schedule is a function schedule(step, steps)"),
     "schedule returns none": ({"schedule": lambda step, steps: None}, TypeError, "a number; received None"),
     "clip": ({"clip": 0}, ValueError, "above 0, or None; received 0."),
-    "seed": ({"seed": -1}, ValueError, "seed is a whole number, 0 or more; received -1."),
+    "seed": ({"seed": -1}, ValueError, "seed is a whole number, 0 or more, below 2**63; received -1."),
     "seed is a float": ({"seed": 1.0}, ValueError, "received 1.0"),
     "empty data": ({"data": []}, ValueError, "holds no batches"),
 }  # fmt: skip

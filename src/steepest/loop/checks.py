@@ -77,9 +77,7 @@ def check_device(device: Any) -> None:
         reason = str(error).splitlines()[0] if str(error) else "it is not there"
         raise ValueError(f"device={str(device)!r} cannot be used: {reason}") from None
     if found.type == "meta":
-        raise ValueError(
-            "device='meta' holds no numbers, so nothing can be trained there; name another, as 'cpu'."
-        )
+        raise ValueError("device='meta' holds no numbers, so nothing can be trained there; name another, as 'cpu'.")
 
 
 def check_clip(clip: Any) -> None:

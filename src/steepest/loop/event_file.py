@@ -74,6 +74,5 @@ def check_folder(folder: Path) -> None:
     try:
         os.rmdir(tempfile.mkdtemp(dir=place))
     except OSError as error:
-        raise ValueError(
-            f"out={str(folder)!r} cannot be written: {place} takes no folder ({error.strerror})."
-        ) from None
+        why = f"{place} takes no folder ({error.strerror})"
+        raise ValueError(f"out={str(folder)!r} cannot be written: {why}.") from None
