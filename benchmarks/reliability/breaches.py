@@ -47,7 +47,13 @@ def ignore_signals() -> None:
 
 def leave_unsaved() -> None:
     """A signal ends the run, which is not saved."""
-    sitting.Sitting._save = lambda self, *, wait=False: None
+    save = sitting.Sitting._save
+
+    def unless_left(self: Any, *, wait: bool = False) -> None:
+        if not wait or self.ended():
+            save(self, wait=wait)
+
+    sitting.Sitting._save = unless_left
 
 
 BREACHES = {
