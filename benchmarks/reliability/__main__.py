@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,20 @@ def main() -> int:
     chosen, met = given.pop("proof"), []
     for name, (title, options) in PROOFS.items():
         if chosen in (None, name):
-            from reliability.table import show
-
-            rows = importlib.import_module(f"reliability.{name}").report(**(given if chosen else options))
-            met.append(show(f"{name}: {title}", rows))
+            met.append(proved(name, title, given if chosen else options))
     return not all(met)
+
+
+def proved(name: str, title: str, options: dict[str, Any]) -> bool:
+    """Print the table of one proof; return whether its goals are met. One that fails itself does not end the others."""
+    from reliability.table import Row, show
+
+    try:
+        rows = importlib.import_module(f"reliability.{name}").report(**options)
+    except Exception as error:
+        traceback.print_exception(error)
+        rows = [Row("the proof itself", f"{type(error).__name__}: {error}".splitlines()[0], "to be made", False)]
+    return show(f"{name}: {title}", rows)
 
 
 def words() -> argparse.ArgumentParser:

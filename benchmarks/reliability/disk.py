@@ -155,7 +155,7 @@ def clock_and_time(folder: Path) -> Row:
     with jumping():
         result, _ = train(folder / "time", time="2s")
     seconds = perf_counter() - began
-    met = result.status == "finished" and 1.0 < seconds < 3.0
+    met = result.status == "finished" and 1.5 < seconds < 3.5  # reading and the last save come on top
     return Row('  and one of time="2s" ends on time', f"{seconds:.2f} s", "2 s", met)
 
 

@@ -119,7 +119,7 @@ class Killer:
             self._miss(f"a start failed with exit status {status}: {self._last_words()}")
             return True
         self.tally.kills += 1
-        self.tally.in_write += trace.in_write()
+        self.tally.in_write += trace.in_write(life.pid)
         self.tally.phases["resume" if phase == "begin" and newest else phase] += 1
         return False
 

@@ -46,8 +46,8 @@ class Nursery:
 
     def __init__(self, module: str = "reliability.life", python: str = sys.executable) -> None:
         self._module, self._python = module, python
-        here = str(Path(__file__).parents[1])
-        self._environment = os.environ | ENVIRONMENT | {"PYTHONPATH": here}
+        paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._environment = os.environ | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)}
         self._server = self._open([python, "-m", "reliability.nursery", module], stdin=subprocess.PIPE)
         self._answer()  # that it has imported everything
 

@@ -1,7 +1,10 @@
 """The same deaths for Lightning and for transformers' Trainer, which go on as their documentation tells users.
 
 Nothing here is a goal: the numbers stand beside those of `kill`. A start that fails is helped as a person would: by
-removing the newest thing in the folder.
+removing the newest thing in the folder. What is needed, in an environment of its own for --python (or to run
+`overhead` with):
+
+    pip install -c constraints.txt torch lightning transformers accelerate pytorch-ignite -e .
 """
 
 import random

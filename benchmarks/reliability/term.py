@@ -136,7 +136,7 @@ class Sender:
         before, phase = self._watch.read(), self._watch.phase
         life.send(number)
         life.send(signal.SIGCONT)
-        return before, "save" if trace.in_write() else phase
+        return before, "save" if trace.in_write(life.pid) else phase
 
     def _judge_end(self, trace: Trace, status: int) -> bool:
         self.tally.runs += 1

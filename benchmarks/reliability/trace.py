@@ -21,10 +21,10 @@ class Trace:
         """Return the step of the last checkpoint that has its final name, 0 without one."""
         return max((step for step, _ in steps(self.folder)), default=0) if self.folder.is_dir() else 0
 
-    def in_write(self) -> bool:
-        """Whether a checkpoint was left half-written. (What was left half-removed has a lower step.)"""
-        names = [path.name for path in self.folder.glob(".tmp-step-*")]
-        return any(int(name.split("-")[2]) > self.newest() for name in names)
+    def in_write(self, pid: int) -> bool:
+        """Whether this process left a checkpoint half-written. (What was left half-removed has a lower step.)"""
+        names = [path.name.split("-") for path in self.folder.glob(".tmp-step-*")]
+        return any(int(name[2]) > self.newest() and int(name[3]) == pid for name in names)
 
     def set_aside(self) -> list[str]:
         """Return the names of checkpoints that were found damaged."""
