@@ -23,7 +23,7 @@ import steepest.cli.commands
 import steepest.cli.task
 from reliability import task, watch
 from reliability.breaches import BREACHES
-from steepest import checkpoint
+from steepest.loop.saving import Saving
 
 
 def live(order: dict[str, Any]) -> int:
@@ -59,7 +59,7 @@ def command_line(out: str) -> None:
 
 def watch_saves(watched: watch.Watch) -> None:
     """Have each save counted when it begins, and timed."""
-    save = checkpoint.Checkpoints.save
+    save = Saving.save
 
     def watching(self: Any, *given: Any, **options: Any) -> None:
         watched.add("saves")
@@ -67,7 +67,7 @@ def watch_saves(watched: watch.Watch) -> None:
         save(self, *given, **options)
         watched.raise_to("longest_save", int((perf_counter() - began) * 1e6))
 
-    checkpoint.Checkpoints.save = watching
+    Saving.save = watching
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ class Sender:
         for name in self.tally.late:
             self.tally.late[name] = max(self.tally.late[name], after[name] - before[name])
         saved = (trace.resumed() or [0])[-1] + after["steps"]
-        right = {CODES[number], 0} if done == STEPS else {CODES[number]}  # a run that was at its end has finished
+        right = {CODES[number], 0, -number} if done == STEPS else {CODES[number]}  # a run that was over is left anyhow
         if status in right and done == saved:
             self.tally.in_order += 1
         else:
