@@ -45,9 +45,7 @@ def report(kills: int, seed: int, breach: str = "") -> list[Row]:
     starts, enough = tally.resumed + tally.anew, kills // 4
     return [
         Row("SIGKILL", f"{tally.kills} in {perf_counter() - began:.0f} s"),
-        Row(
-            "  inside a checkpoint write", str(tally.in_write), f">= {kills // 4}", few or tally.in_write >= kills // 4
-        ),
+        Row("  inside a checkpoint write", str(tally.in_write), f">= {enough}", few or tally.in_write >= enough),
         Row("  while doing", phases, "each once", everywhere),
         Row("starts that went on from the newest checkpoint", f"{tally.resumed} of {starts}"),
         Row("  the others: killed before there was one", str(tally.anew)),
