@@ -90,10 +90,11 @@ def test_the_event_file_tells_the_run(tmp_path):
     result = fit(model, loss, data(), epochs=4, optimizer=sgd(model), val=data(9), out=tmp_path, log=False, clip=5.0)
     events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert [event["event"] for event in events] == ["start", *["step", "evaluation"] * 4, "end"]
-    assert {
-        "steps": 4, "batch_size": 32, "seed": 0, "clip": 5.0, "device": "cpu", "model": "Sequential",
+    expected = {
+        "steps": 4, "epochs": 4, "batch_size": 32, "seed": 0, "clip": 5.0, "device": "cpu", "model": "Sequential",
         "parameters": 41, "optimizer": "SGD", "schedule": None, "precision": "float32",
-    }.items() <= events[0]["config"].items()  # fmt: skip
+    }  # fmt: skip
+    assert {name: events[0]["config"][name] for name in expected} == expected
     assert events[0]["versions"]["torch"] == torch.__version__
     assert (events[-1]["status"], events[-1]["steps"], events[-1]["skipped"]) == ("finished", 4, 0)
     assert all(isinstance(event["time"], float) for event in events)

@@ -194,7 +194,7 @@ def test_changes_are_told_by_what_they_do(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "going on from step 3" in said
     result = "(changes the result: what follows is not what the run would have been): lr of group 0 0.1 -> 0.3, "
-    assert result + "weight_decay of group 0 0 -> 0.5, budget 3 steps -> 5 steps, batch_size 8 -> 4" in said
+    assert result + "weight_decay of group 0 0 -> 0.5, steps 3 -> 5, batch_size 8 -> 4" in said
     assert "(safe): workers 0 -> 2" in said
     assert "lr 0.3 " in said  # what the user asks for now holds, not what was saved
     other = nn.Sequential(nn.Linear(5, 17), nn.Linear(17, 2))

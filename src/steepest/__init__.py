@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     )
     from steepest.groups import groups as groups
     from steepest.loop import Run as Run, Task as Task
+    from steepest.pilot import plan as plan
+    from steepest.record import Plan as Plan
     from steepest.rule import rule as rule
     from steepest.schedules import Schedule as Schedule
 
@@ -53,6 +55,8 @@ _WHERE = {
     "fit": "steepest.fit",
     "groups": "steepest.groups",
     "optim": "steepest",
+    "Plan": "steepest.record",
+    "plan": "steepest.pilot",
     "rule": "steepest.rule",
     "rules": "steepest",
     "Run": "steepest.loop",

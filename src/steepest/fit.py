@@ -3,10 +3,11 @@
 import platform
 import secrets
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -15,18 +16,26 @@ from torch.optim import Optimizer
 
 from steepest import __version__, events, pilot
 from steepest.checkpoint import Checkpoint, Checkpoints
-from steepest.data import open_source
+from steepest.data import Source, open_source, to_device
 from steepest.loggers import Loggers
 from steepest.loop import Factor, Loss, Run, checks, settings
+from steepest.loop.budget import Budget, budget_of
 from steepest.loop.evaluate import Metrics
 from steepest.loop.event_file import EventFile, check_folder
 from steepest.loop.journal import Journal
+from steepest.loop.precision import Precision, check_precision
 from steepest.loop.run import place
 from steepest.loop.saving import Saving
 from steepest.loop.sitting import Evaluation, Scores, Sitting, words
 from steepest.record import Finding, Plan
 from steepest.report.terminal import screen
-from steepest.snapshot import only_deterministic, seed_everything
+from steepest.snapshot import only_deterministic, same_random_state_after, seed_everything
+
+TOLD = (
+    "steps", "epochs", "time", "batch_size", "seed", "clip", "precision", "compile", "deterministic", "workers",
+    "microbatch", "checkpoint_activations", "evaluate_every", "patience",
+)  # fmt: skip
+"""Settings that are written down, and compared when a run goes on."""
 
 
 @dataclass
@@ -76,6 +85,7 @@ def fit(  # noqa: PLR0913
     metrics: Metrics | None = None,
     evaluate_every: int | None = None,
     patience: int | None = None,
+    plan: Plan | None = None,
     optimizer: Optimizer | None = None,
     schedule: Factor | None = None,
     batch_size: int = 32,
@@ -102,7 +112,8 @@ def fit(  # noqa: PLR0913
     val: data of the same kinds, evaluated ten times in the run and at its end, each time one pass; evaluate_every: in
     steps, instead. metrics: name -> function(model, batch), averaged over val; each costs what it computes. patience:
     stop after so many evaluations without a lower loss.
-    optimizer: None: the pilot chooses rule, rate and schedule, and the result holds its plan.
+    optimizer: None: the pilot chooses rule, rate, units and schedule; what it measures for that counts as steps, and
+    the result holds its plan. plan: such a plan, as `steepest.plan` makes it, to train by without measuring.
     schedule: schedule(step, steps) -> factor of the rate, for an optimizer that is given.
     batch_size: rows or samples in an update, where the data is not in batches already. microbatch: how many of them go
     through the model at once, a number or "auto": as many as fit into memory; the update stays the same.
@@ -121,47 +132,77 @@ def fit(  # noqa: PLR0913
 
     Ctrl-C, and SIGTERM, end training after the current step, saved if there is `out`; a second one ends at once.
     """
-    checks.check_model(model)
-    checks.check_resume(resume)
-    if schedule is not None and optimizer is None:
-        raise ValueError("schedule= goes with optimizer=; without one the pilot chooses both.")
-    checks.check_seed(seed)
-    checks.check_evaluation(val, evaluate_every, patience)
+    asked = SimpleNamespace(**locals())
+    _check(asked)
     seed_everything(seed)
     place(model, device)
-    plan = None
-    if optimizer is None:
-        choice = pilot.choose(model, rounding="kahan" if precision == "bf16-true" else "nearest")
-        optimizer, schedule, plan = choice.optimizer, choice.schedule, choice.plan
-    measured = checks.check_metrics(metrics, val)
     with ExitStack() as stack:
         if deterministic:
             stack.enter_context(only_deterministic())
-        run = Run(
-            model, loss, data, optimizer=optimizer, steps=steps, epochs=epochs, time=time, schedule=schedule,
-            batch_size=batch_size, microbatch=microbatch, precision=precision, clip=clip,
-            checkpoint_activations=checkpoint_activations, compile=compile, seed=seed, workers=workers,
-        )  # fmt: skip
+        early: list[str] = []  # what there is to say before there is a screen
+        folder = None if out is None else Folder.open(Path(out), keep, resume, stack, early.append)
+        source = stack.enter_context(closing(open_source(data, batch_size, seed, workers)))
+        run, plan = _run(asked, source, folder)
         stack.callback(run.close)
         evaluation = None
         if val is not None:
-            source = open_source(val, batch_size, None, workers)
-            stack.callback(source.close)
-            evaluation = Evaluation(source, measured, evaluate_every, patience)
-        given = {
-            "budget": str(run.budget), "batch_size": batch_size, "seed": seed, "clip": clip, "precision": precision,
-            "compile": compile, "deterministic": deterministic, "workers": workers, "microbatch": microbatch,
-            "checkpoint_activations": checkpoint_activations, "evaluate_every": evaluate_every, "patience": patience,
-        }  # fmt: skip
-        about = About(plan, given, settings.hyper_parameters(optimizer))
+            looked_at = stack.enter_context(closing(open_source(val, batch_size, None, workers)))
+            evaluation = Evaluation(looked_at, metrics or {}, evaluate_every, patience)
+        about = About(plan, {name: getattr(asked, name) for name in TOLD}, settings.hyper_parameters(run.optimizer))
         view = stack.enter_context(screen(run, bool(log)))
         run.say_with(view.say)
-        folder = None if out is None else Folder.open(Path(out), keep, resume, stack, view.say)
+        for sentence in early:
+            view.say(sentence)
         file = None if folder is None else stack.enter_context(EventFile(folder.path, view.say))
         saving = None if folder is None else Saving(run, folder.checkpoints, checkpoint_every, lambda: about.facts(run))
         start = about.start(run, secrets.token_hex(8) if folder is None else folder.checkpoints.run)
         sitting = Sitting(run, Journal(run, start, file), view, evaluation, saving)
         return _sit(sitting, folder, about, log)
+
+
+def _check(asked: SimpleNamespace) -> None:
+    """Refuse what cannot be, before anything is done."""
+    checks.check_model(asked.model)
+    checks.check_loss_function(asked.loss)
+    checks.check_resume(asked.resume)
+    if asked.schedule is not None and asked.optimizer is None:
+        raise ValueError("schedule= goes with optimizer=; without one the pilot chooses both.")
+    if asked.plan is not None and asked.optimizer is not None:
+        raise ValueError("plan= is in place of optimizer=; received both.")
+    checks.check_seed(asked.seed)
+    check_precision(asked.precision)
+    checks.check_evaluation(asked.val, asked.evaluate_every, asked.patience)
+    checks.check_metrics(asked.metrics, asked.val)
+
+
+def _run(asked: SimpleNamespace, source: Source, folder: "Folder | None") -> tuple[Run, Plan | None]:
+    """Return the run, set up by a plan where no optimizer was given."""
+    budget = budget_of(asked.steps, asked.epochs, asked.time, source.batches)
+    optimizer, schedule, plan = asked.optimizer, asked.schedule, None
+    if optimizer is None:
+        plan = asked.plan or (folder and folder.plan()) or _measured(asked, source, budget)
+        choice = pilot.build(asked.model, plan)
+        optimizer, schedule = choice.optimizer, choice.schedule
+        if folder is None or folder.found is None:
+            choice.begin()
+        if asked.plan is None:
+            budget = budget.without(plan.spent)
+    run = Run(
+        asked.model, asked.loss, source, optimizer=optimizer, steps=budget.steps, time=budget.seconds,
+        schedule=schedule, microbatch=asked.microbatch, precision=asked.precision, clip=asked.clip,
+        checkpoint_activations=asked.checkpoint_activations, compile=asked.compile, seed=asked.seed,
+    )  # fmt: skip
+    return run, plan
+
+
+def _measured(asked: SimpleNamespace, source: Source, budget: Budget) -> Plan:
+    """Have the pilot measure the model on the first batches of the run."""
+    device = next(asked.model.parameters(), torch.zeros(())).device
+    rounding = "kahan" if asked.precision == "bf16-true" else "nearest"
+    forward = Precision(asked.precision, device).forward
+    with same_random_state_after():
+        moved = (to_device(batch, device) for batch in source.epoch(0))
+        return pilot.measure(asked.model, asked.loss, moved, budget.steps, rounding=rounding, forward=forward)
 
 
 def _sit(sitting: Sitting, folder: "Folder | None", about: "About", log: Any) -> Result:
@@ -204,7 +245,7 @@ class About:
         """Return the first event of a run, or of what it is taken up with; name: the run's id."""
         model = {"model": type(run.model).__name__, "parameters": sum(each.numel() for each in run.model.parameters())}
         versions = {"steepest": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
-        config = {"steps": run.steps, **self.settings(run), **model, "device": str(run.device)}
+        config = {**self.settings(run), **model, "steps": run.steps, "device": str(run.device)}
         return {"run": name, "config": config, "versions": versions, "plan": self.plan and self.plan.to_dict()}
 
 
@@ -232,6 +273,11 @@ class Folder:
         stack.callback(checkpoints.close)
         return cls(path, checkpoints, checkpoints.newest(say))
 
+    def plan(self) -> Plan | None:
+        """Return the plan of the run that was found."""
+        plan = None if self.found is None else self.found.facts["plan"]
+        return None if plan is None else Plan.from_dict(plan)
+
     def best(self) -> Path | None:
         """Return where the checkpoint with the lowest loss on val is."""
         best = self.checkpoints.best()
@@ -255,7 +301,7 @@ def _taken_up(folder: Folder | None, sitting: Sitting, about: About) -> str | No
     if before["batch_size"] != after["batch_size"]:  # the place in the data is counted in batches
         run.position.batch = run.position.batch * before["batch_size"] // after["batch_size"]
     sitting.scores = Scores(**tree["sitting"])
-    hyper = settings.put_back(run.optimizer, found.facts["hyper"], about.hyper, own)
+    hyper = settings.put_back(run.optimizer, found.facts["hyper"], about.hyper, own) if about.plan is None else []
     changed = [*hyper, *settings.changes(before, after)]
     ended = sitting.ended()
     if ended is not None:

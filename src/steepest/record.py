@@ -1,7 +1,9 @@
 """What a run says about itself: plain data that can be read without a model."""
 
+import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,39 @@ class Decision:
 
 @dataclass(frozen=True)
 class Plan:
-    """All choices made for the user; `print(plan)` reads like an engineer's note."""
+    """All choices made for the user; `print(plan)` reads like an engineer's note.
+
+    settings: what the choices come to, as plain data, from which the same training is set up again. spent: what finding
+    them cost, in updates.
+    """
 
     decisions: tuple[Decision, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+    spent: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON can hold it."""
-        return {"decisions": [asdict(decision) for decision in self.decisions]}
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, plan: dict[str, Any]) -> Self:
+        """Return the plan that `to_dict` was called on."""
+        decisions = tuple(Decision(**decision) for decision in plan["decisions"])
+        return cls(decisions, plan["settings"], plan["spent"])
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan to a JSON file."""
+        Path(path).write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a plan from a JSON file; ValueError when it holds none."""
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text()))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} holds no plan, as Plan.save writes it ({type(error).__name__}: {error})."
+            ) from None
 
     def __str__(self) -> str:
         width = max((len(decision.what) for decision in self.decisions), default=0)

@@ -92,16 +92,29 @@ def test_checkpoints_of_another_run_and_other_files_are_never_removed(kept, fold
     assert here(folder) == ["1", "2", "3.damaged", "6", "7", "9", "notes"]
 
 
-def test_a_sound_checkpoint_is_never_rewritten(kept, folder):
+def test_a_sound_checkpoint_is_rewritten_only_for_another_content(kept, folder):
     save(kept, 1)
     before = [(path, path.stat()) for path in sorted((folder / "step-000000001").iterdir())]
     save(kept, 1)
     assert kept.problems() == []
-    kept.save(1, of_step(2), wait=True)
-    (problem,) = kept.problems()
-    assert "step 1 was not saved" in problem
-    assert "is there already, sound and with other content" in problem
     assert [(path, path.stat()) for path in sorted((folder / "step-000000001").iterdir())] == before
+    kept.save(1, of_step(2), score=0.5, wait=True)
+    assert kept.problems() == []
+    assert holds(kept.newest(pytest.fail).read(), 2)
+    assert kept.best().step == 1
+    assert here(folder) == ["1"]
+
+
+def test_a_failed_rewriting_leaves_the_old_one(kept, folder, monkeypatch):
+    save(kept, 1)
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(disk, "_write_file", full)
+    kept.save(1, of_step(2), wait=True)
+    assert "no space" in kept.problems()[0]
+    assert holds(kept.newest(pytest.fail).read(), 1)
 
 
 def test_a_damaged_one_in_the_way_is_set_aside(kept, folder):

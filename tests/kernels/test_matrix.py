@@ -164,6 +164,15 @@ def test_narrow_products_are_as_good_as_torchs(shape, monkeypatch):
     assert 1e-4 < (result - exact).norm() / exact.norm() < 1.1 * (theirs - exact).norm() / exact.norm() < 0.05
 
 
+def test_a_tall_matrix_is_multiplied_in_order(monkeypatch):
+    """A product of bfloat16 that is written transposed takes a hundred times as long."""
+    seen, iterate = [], matrix._iterate
+    monkeypatch.setattr(matrix, "_fast_bfloat16", lambda: True)
+    monkeypatch.setattr(matrix, "_iterate", lambda x, *more: (seen.append(x.is_contiguous()), iterate(x, *more)))
+    matrix.orthogonalize(torch.randn(2, 256, 64), SETTINGS)
+    assert seen == [True]
+
+
 def test_only_large_matrices_of_float32_are_multiplied_narrow(monkeypatch):
     monkeypatch.setattr(matrix, "_fast_bfloat16", lambda: True)
     assert matrix.narrow(torch.empty(1, 32, 32))

@@ -10,15 +10,12 @@ from reliability import term
 
 import steepest as st
 
-LOST = "an evaluation that a signal comes before, or into, is not made when the run goes on"
-
 
 @pytest.fixture
 def sender(nursery, tmp_path):
     return lambda breach="": term.Sender(nursery, tmp_path, random.Random(), breach)
 
 
-@pytest.mark.xfail(reason=LOST, strict=False)
 def test_four_signals(sender):
     tally = sender().send(4)
     assert tally.misses == []
@@ -54,7 +51,6 @@ def evaluated(out, hit=None):
     return [row["step"] for row in result.history if "val/loss" in row], result.best and result.best.name
 
 
-@pytest.mark.xfail(reason=LOST)
 @pytest.mark.parametrize("hit", [2, 10], ids=["in the first evaluation", "in the last"])
 def test_an_evaluation_that_was_broken_off_is_made_later(tmp_path, hit):
     evaluated(tmp_path / "left", hit)

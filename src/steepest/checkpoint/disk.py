@@ -89,14 +89,20 @@ def check_space(folder: Path, pieces: list[Piece]) -> None:
 
 
 def write(folder: Path, pieces: list[Piece], step: int, manifest: Callable[[dict], Manifest]) -> None:
-    """Write a checkpoint, complete or not at all. `manifest` makes it from {name: (size, sha256)}."""
-    temporary = _temporary(folder, step)
+    """Write a checkpoint, complete or not at all. `manifest` makes it from {name: (size, sha256)}.
+
+    One of the same step makes way when all of the new one is on the disk. Between the two there is a moment without
+    either: a run that dies in it goes on from the one before, exactly.
+    """
+    temporary, path = _temporary(folder, step), folder / folder_name(step)
     try:
         temporary.mkdir()
         files = {piece.name: (piece.size, _write_file(temporary / piece.name, piece)) for piece in pieces}
         _write_file(temporary / MANIFEST, Piece(MANIFEST, [manifest(files).render()]))
         sync(temporary)
-        os.rename(temporary, folder / folder_name(step))
+        if path.exists():
+            remove(path)
+        os.rename(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

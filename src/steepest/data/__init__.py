@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from steepest.data.stateful import Stateful, is_stateful
 __all__ = ["Source", "count_samples", "describe", "open_source", "to_device"]
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where batches come from.
 
@@ -64,10 +65,13 @@ def open_source(data: Any, batch_size: int, seed: int | None, workers: int = 0) 
     - A path of a .txt or .jsonl file: batches of `batch_size` lines.
     - A DataLoader, a list or another iterable: its elements are the batches, and `batch_size` is not used.
     - An iterator: the same, but there is only one pass over it.
+    - A source: itself.
 
     seed: where the sources that choose the order take it from; None: the order in which samples are stored.
     workers: processes that read a Dataset or a text file ahead; the other kinds do not use them.
     """
+    if isinstance(data, Source):
+        return data
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size is a whole number, 1 or more; received {batch_size!r}.")
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:

@@ -1,7 +1,7 @@
 """How long a run is: a number of updates, or a time that it ends on."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -35,6 +35,10 @@ class Budget:
         if self.steps is not None:
             return steps, self.steps
         return min(int(self.done(steps, seconds) * FINE), FINE - 1), FINE
+
+    def without(self, steps: int) -> "Budget":
+        """Return what is left when so many steps' worth was spent already; of a time, the clock has counted it."""
+        return self if self.steps is None else replace(self, steps=max(1, self.steps - steps))
 
     def __str__(self) -> str:
         return f"{self.steps} steps" if self.steps is not None else f"{self.seconds:g} s"

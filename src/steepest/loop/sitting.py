@@ -45,11 +45,15 @@ class Evaluation:
 
 @dataclass
 class Scores:
-    """What evaluations found so far. best: the lowest loss; stale: evaluations since; parts: of the run, done."""
+    """What evaluations found so far. best: the lowest loss; stale: evaluations since; parts: of the run, done.
+
+    at: the step of the last one. seconds: what it took.
+    """
 
     best: float = math.inf
     stale: int = 0
     parts: int = 0
+    at: int = 0
     seconds: float = 0.0
 
 
@@ -70,10 +74,17 @@ class Sitting:
 
     def ended(self) -> str | None:
         """Return how the run ended, if nothing is left to do: "finished", or "stopped" by patience."""
+        if self._missed() is not None:
+            return None
         if self.run.over():
             return "finished"
         patience = None if self.evaluation is None else self.evaluation.patience
         return "stopped" if patience is not None and self.scores.stale >= patience else None
+
+    def _missed(self) -> Evaluation | None:
+        """Return the evaluation that is due at this step and has not been made."""
+        step, evaluation = self.run.position.step, self.evaluation
+        return evaluation if evaluation is not None and step > self.scores.at and self._is_due(evaluation) else None
 
     def train(self) -> str:
         """Make the steps; return how it ended: "finished", "stopped" by patience, "interrupted" or "terminated"."""
@@ -85,6 +96,10 @@ class Sitting:
 
     def _steps(self, interrupted: Interrupted) -> str:
         try:
+            if self._missed() is not None:  # a signal came before it, or into it
+                status = self._look(interrupted)
+                if status is not None:
+                    return status
             for step in self.run:
                 status = self.after(step, interrupted)
                 if status is not None:
@@ -94,21 +109,25 @@ class Sitting:
                 return interrupted() or "interrupted"
             self._rescue(error)
             raise
-        return "finished"
+        return self.ended() or "finished"
 
     def after(self, step: Step, interrupted: Interrupted) -> str | None:
         """Do what goes with a step; return how the run ended, if it did."""
         self.journal.step(step)
         self.view.step(step)
-        self._lowest = None
-        if self.evaluation is not None and not interrupted() and self._evaluation_is_due(self.evaluation):
-            self._evaluate(self.evaluation, interrupted)
+        return self._look(interrupted)
+
+    def _look(self, interrupted: Interrupted) -> str | None:
+        """Evaluate and save, where it is time; return how the run ended, if it did."""
+        self._lowest, missed = None, self._missed()
+        if missed is not None and not interrupted():
+            self._evaluate(missed, interrupted)
         ended = self.ended() or interrupted()
         if ended is None and self.saving is not None and (self._lowest is not None or self.saving.due()):
             self._save()
         return ended
 
-    def _evaluation_is_due(self, evaluation: Evaluation) -> bool:
+    def _is_due(self, evaluation: Evaluation) -> bool:
         run = self.run
         if run.over():
             return True
@@ -121,7 +140,7 @@ class Sitting:
         found = evaluate(self.run, evaluation.source, evaluation.metrics, interrupted)
         if found is None:
             return
-        scores.parts, scores.seconds = _parts(self.run), perf_counter() - began
+        scores.parts, scores.at, scores.seconds = _parts(self.run), self.run.position.step, perf_counter() - began
         better = found["loss"] < scores.best
         scores.best, scores.stale = (found["loss"], 0) if better else (scores.best, scores.stale + 1)
         self._lowest = found["loss"] if better else None

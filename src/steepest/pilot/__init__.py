@@ -1,50 +1,31 @@
-"""Decides for the user how to train: so far one fixed choice for every model."""
+"""Decides for the user how to train: which rule, which rate, in which units."""
 
-from dataclasses import dataclass
+from contextlib import closing
+from typing import Any
 
 from torch import nn
-from torch.optim import Optimizer
 
-from steepest.groups import groups
-from steepest.loop import Factor
-from steepest.optim import Muon
-from steepest.record import Decision, Plan
-from steepest.schedules import linear, warmup
+from steepest.data import open_source, to_device
+from steepest.loop import Loss, checks
+from steepest.pilot.choice import Choice, build
+from steepest.pilot.measure import measure
+from steepest.record import Plan
+from steepest.snapshot import same_random_state_after, seed_everything
 
-RATE = 0.01
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What to train with, and the plan that explains it."""
-
-    optimizer: Optimizer
-    schedule: Factor
-    plan: Plan
+__all__ = ["Choice", "Plan", "build", "measure", "plan"]
 
 
-def choose(model: nn.Module, rounding: str = "nearest") -> Choice:
-    """Return optimizer and schedule for a model. Raises ValueError when none of its weights can be trained.
+def plan(model: nn.Module, loss: Loss, data: Any, steps: int, *, batch_size: int = 32, seed: int = 0) -> Plan:
+    """Decide how to train a model for so many steps, and explain it; the model is left as it is.
 
-    rounding: of weights in 16 bits, as `steepest.optim.Optimizer` has it.
+    The arguments are those of `steepest.fit`, which trains by the plan: `fit(model, loss, data, steps=N, plan=plan)`.
+    Two batches are looked at. `print(plan)` reads as a note, `plan.save(path)` and `Plan.load(path)` keep it.
     """
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ValueError(
-            f"The model {type(model).__name__} has no parameter that requires a gradient, so there is nothing to train."
-        )
-    assigned = groups(model)
-    schedule = warmup(0.05) * linear()
-    decisions = (
-        ("rule", _rules(assigned), "Muon steps equally far in all directions of a matrix; AdamW is for all others"),
-        ("rate", f"{RATE:g}", "steps are scaled so that one rate serves all shapes; fixed, not tuned to the model"),
-        ("schedule", repr(schedule), "a short warm-up, then in a line to zero at the end of the run"),
-    )
-    plan = Plan(tuple(Decision(*each) for each in decisions))
-    return Choice(Muon(assigned, lr=RATE, skip_nonfinite=True, rounding=rounding), schedule, plan)
-
-
-def _rules(assigned: list[dict]) -> str:
-    counts: dict[str, int] = {}
-    for group in assigned:
-        counts[group["rule"]] = counts.get(group["rule"], 0) + len(group["params"])
-    return ", ".join(f"{rule} for {count} tensors" for rule, count in counts.items())
+    checks.check_model(model)
+    checks.check_loss_function(loss)
+    checks.check_seed(seed)
+    device = next((parameter.device for parameter in model.parameters()), None)
+    with same_random_state_after(), closing(open_source(data, batch_size, seed)) as source:
+        seed_everything(seed)
+        batches = (to_device(batch, device) if device else batch for batch in source.epoch(0))
+        return measure(model, loss, batches, steps)

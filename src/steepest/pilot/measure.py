@@ -1,0 +1,170 @@
+"""What the pilot finds out about a model before the first step, and what it makes of it: a plan."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from steepest.loop import Loss
+from steepest.loop.checks import split_outputs
+from steepest.pilot.choice import assign
+from steepest.pilot.folding import Fold, Inputs
+from steepest.pilot.output import Output, measure_output
+from steepest.pilot.trace import Ends, find_ends, hooks
+from steepest.record import Decision, Plan
+from steepest.snapshot import same_random_state_after
+
+RATE, DECAY, SCHEDULE = 0.01, 0.01, "warmup(0.05) * linear()"
+SHORTEST = 50
+"""Runs of fewer steps are not worth a measurement."""
+
+RAW = 3.0
+"""First layers that add up to a larger root mean square are begun anew, in units of their inputs."""
+
+FORWARD = 1 / 3
+"""What a forward pass costs, in updates."""
+
+
+def measure(
+    model: nn.Module,
+    loss: Loss,
+    batches: Iterable[Any],
+    steps: int | None,
+    *,
+    rounding: str = "nearest",
+    forward: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Plan:
+    """Return the plan for a model, which is left as it is. Raises ValueError when none of its weights can be trained.
+
+    batches: two are used. steps: of the run; None where it is measured in time. rounding: of weights in 16 bits, as
+    `steepest.optim.Optimizer` has it. forward: the context in which the run predicts.
+    """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(
+            f"The model {type(model).__name__} has no parameter that requires a gradient, so there is nothing to train."
+        )
+    settings: dict[str, Any] = {
+        "rate": RATE, "decay": DECAY, "schedule": SCHEDULE, "rounding": rounding, "inputs": {}, "anew": [],
+        "output": None,
+    }  # fmt: skip
+    pilot = Pilot(model, loss, forward)
+    if (steps is None or steps >= SHORTEST) and rounding == "nearest":  # units are for weights of 32 bits
+        pilot.look(list(islice(batches, 2)), settings)
+    pilot.decide("rule", _rules(assign(model, settings)), "Muon steps equally far in all directions; AdamW the rest")
+    pilot.decide("rate", f"{RATE:g}", "steps are in units of what they change, so that one rate serves; not tuned")
+    pilot.decide("schedule", SCHEDULE, "a short warm-up, then in a line to zero at the end of the run")
+    if pilot.spent:
+        pilot.decide("cost", f"{math.ceil(pilot.spent)} updates", "what measuring took of the run's steps")
+    return Plan(tuple(pilot.decisions), settings, math.ceil(pilot.spent))
+
+
+class Pilot:
+    """Measures a model on its first batches. Every evaluation of the loss is counted in `spent`, in updates."""
+
+    def __init__(self, model: nn.Module, loss: Loss, forward: Callable[[], AbstractContextManager[Any]]) -> None:
+        self.model, self._loss, self._forward = model, loss, forward
+        self.names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+        self.spent = 0.0
+        self.decisions: list[Decision] = []
+
+    def decide(self, what: str, value: str, why: str) -> None:
+        """Write a decision down."""
+        self.decisions.append(Decision(what, value, why))
+
+    def look(self, batches: list[Any], settings: dict[str, Any]) -> None:
+        """Measure both ends of the model, and write into the settings what is made of it."""
+        if not batches:
+            return
+        with self.as_it_was():
+            ends = find_ends(self.model, lambda: self.evaluate(batches[0], gradient=True))
+        with self.as_it_was():
+            folds = self._inputs(ends, batches)
+            anew = self._begin_anew(folds, batches)
+            if folds:
+                self.decide("inputs", f"in units of their deviation, for {len(folds)} weights", _about(folds, anew))
+                settings["inputs"] = {self.names[fold.weight]: fold.plain() for fold in folds}
+                settings["anew"] = [self.names[fold.weight] for fold in anew]
+            output = self._output(ends, batches[0])
+        if output is not None and ends.last is not None:
+            why = f"the loss is quadratic in the prediction (to {output.bend:.1g}), and targets deviate so far from it"
+            self.decide("outputs", f"in units of {output.size:.3g}", why)
+            layer = self.names[ends.last.weight].removesuffix("weight").removesuffix(".")
+            settings["output"] = {"layer": layer, "size": output.size, "shift": output.shift.tolist()}
+
+    def evaluate(self, batch: Any, gradient: bool) -> Tensor:
+        """Return the loss of a batch; with the same random numbers each time (dropout)."""
+        self.spent += 1 if gradient else FORWARD
+        with same_random_state_after(), torch.set_grad_enabled(gradient), self._forward():
+            return split_outputs(self._loss(self.model, batch), 1)[0]
+
+    @contextmanager
+    def as_it_was(self) -> Iterator[None]:
+        """Leave weights and buffers as if the body had not run."""
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        values = [tensor.detach().clone() for tensor in tensors]
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for tensor, value in zip(tensors, values, strict=True):
+                    tensor.copy_(value)
+
+    def _inputs(self, ends: Ends, batches: list[Any]) -> list[Fold]:
+        """Measure what comes into the first layers."""
+        gathered = {layer: Inputs(layer) for layer in ends.first}
+        if not gathered:
+            return []
+
+        def take(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            gathered[layer].add(inputs[0])
+
+        with hooks(list(gathered), take):
+            for batch in batches:
+                self.evaluate(batch, gradient=False)
+        return [fold for inputs in gathered.values() for fold in inputs.folds()]
+
+    def _begin_anew(self, folds: list[Fold], batches: list[Any]) -> list[Fold]:
+        """Begin first layers anew in units of their inputs, where raw ones drown them; keep it if it does not hurt."""
+        raw = [fold for fold in folds if _size(fold) > RAW]
+        if not raw:
+            return []
+        before = sum(float(self.evaluate(batch, gradient=False)) for batch in batches)
+        for fold in raw:
+            fold.begin_anew()
+        after = sum(float(self.evaluate(batch, gradient=False)) for batch in batches)
+        if after <= before + 0.02 * abs(before):
+            return raw
+        for fold in raw:
+            fold.undo()
+        return []
+
+    def _output(self, ends: Ends, batch: Any) -> Output | None:
+        """Measure the scale of what is predicted; None where the loss is not quadratic in it."""
+        if ends.last is None:
+            return None
+        found = measure_output(ends.last, lambda: self.evaluate(batch, gradient=True))
+        return found if found is not None and found.quadratic else None
+
+
+def _rules(assigned: list[dict[str, Any]]) -> str:
+    counts: dict[str, int] = {}
+    for group in assigned:
+        counts[group["rule"]] = counts.get(group["rule"], 0) + len(group["params"])
+    return ", ".join(f"{rule} for {count} tensors" for rule, count in counts.items())
+
+
+def _size(fold: Fold) -> float:
+    """Return the root mean square of what a first layer adds up."""
+    weight = fold.weight.detach()
+    moving = (weight * fold.scale * (fold.inverse != 0)).flatten(1).square().sum(1)
+    return math.sqrt(float((moving + fold.shifted(weight).square()).mean()))
+
+
+def _about(folds: list[Fold], anew: list[Fold]) -> str:
+    scales = torch.cat([fold.scale[fold.inverse != 0].flatten().double() for fold in folds])
+    spread = f"they deviate by {scales.min():.2g} to {scales.max():.2g}" if len(scales) else "all are constant"
+    return spread + ("; their first weights are begun anew in these units" if anew else "")
