@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 FILE = "events.jsonl"
+_ENCODER = json.JSONEncoder(allow_nan=False)  # json.dumps would make one at each call
 ROWS = ("step", "evaluation")
 """Events that are rows of the history."""
 
@@ -17,13 +18,13 @@ def encode(event: dict[str, Any]) -> str:
     JSON has no NaN and no infinity: they become null, and the key "nonfinite" says which they were.
     """
     try:
-        return json.dumps(event, allow_nan=False)
+        return _ENCODER.encode(event)
     except (ValueError, TypeError):
         nonfinite: dict[str, str] = {}
         clean = {key: _clean(key, value, nonfinite) for key, value in event.items()}
         if nonfinite:
             clean["nonfinite"] = nonfinite
-        return json.dumps(clean, allow_nan=False)
+        return _ENCODER.encode(clean)
 
 
 def decode(line: str | bytes) -> dict[str, Any]:

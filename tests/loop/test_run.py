@@ -259,7 +259,7 @@ def test_an_update_whose_loss_is_not_finite_is_skipped_and_counted():
 
 def test_without_the_guard_the_weights_would_be_lost(monkeypatch):
     model = network()
-    monkeypatch.setattr("steepest.loop.gradient._is_finite", lambda number: True)
+    monkeypatch.setattr("steepest.loop.gradient.isfinite", lambda number: True)
     list(Run(model, poisoned({1}), [data()], optimizer=adam(model), steps=2))
     assert any(torch.isnan(parameter).any() for parameter in model.parameters())
 

@@ -1,7 +1,7 @@
 """The gradient of a batch: predict, compute the loss, backpropagate; at once, or in parts that fit into memory."""
 
-import math
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 import torch
@@ -32,14 +32,15 @@ class Gradient:
         self.microbatch = Microbatch(microbatch)
         self.say: Callable[[str], None] = lambda text: None
         self._undo: Callable[[], None] | None = None
+        self._whole = microbatch is None and checkpoint_activations != "auto"
         self._may_recompute = checkpoint_activations == "auto" and bool(repeated_blocks(model))
         if checkpoint_activations is True:
             self._undo = recompute(model)
 
     def compute(self, batch: Any, step: Step) -> None:
         """Add the gradient of a batch to `.grad`, and tell the step its loss. Where a loss is not finite, skip it."""
-        if not (self.microbatch.automatic or self._may_recompute):
-            self._accumulate(batch, step)
+        if self._whole:
+            self._at_once(batch, step)
             return
         start = self._start()
         while self._ran_out(batch, step):
@@ -47,27 +48,31 @@ class Gradient:
             self._start_again(start)
             self._save_memory(batch)
 
+    def _at_once(self, batch: Any, step: Step) -> None:
+        loss, others, _ = self._predict(batch, 1, step)
+        known = loss.item() if loss.is_cpu else loss.detach()  # on a CPU reading it waits for nothing
+        step.record_loss(known, others)
+        if loss.is_cpu and not isfinite(known):
+            step.skipped = True
+        else:
+            self.precision.backward(loss)
+
     def _accumulate(self, batch: Any, step: Step) -> None:
         parts = self.microbatch.parts(batch)
         if len(parts) == 1:
-            loss, others, _ = self._predict(batch, parts[0][1], step)
-            step.record_loss(loss.detach(), others)
-            if _is_finite(loss):
-                self.precision.backward(loss)
-            else:
-                step.skipped = True
+            self._at_once(batch, step)
             return
         whole, mean = sum(samples for _, samples in parts), Mean()
         for part, samples in parts:
             loss, others, weight = self._predict(part, samples, step)
             mean.add({**others, "loss": loss.detach()}, weight)
-            if _is_finite(loss):
-                self.precision.backward(loss * (weight / whole))
-            else:
+            if loss.is_cpu and not isfinite(loss.item()):
                 step.skipped = True
+            else:
+                self.precision.backward(loss * (weight / whole))
         self._divide(mean.weight, whole)
         means = dict(mean.items())
-        step.record_loss(torch.as_tensor(means.pop("loss")), means)
+        step.record_loss(means.pop("loss"), means)
 
     def _divide(self, weight: Any, whole: int) -> None:
         """Make a gradient of parts that were weighed before the weight of all was known that of their mean."""
@@ -78,8 +83,10 @@ class Gradient:
 
     def _predict(self, batch: Any, samples: int, step: Step) -> tuple[Tensor, dict[str, Any], Any]:
         try:
-            with self.precision.forward():
-                loss, others, weight = checks.split_outputs(self.loss(self.model, batch), samples)
+            outputs = self.precision.call(self.loss, self.model, batch)
+            if type(outputs) is Tensor and outputs.requires_grad and outputs.ndim == 0:
+                return outputs, {}, samples
+            loss, others, weight = checks.split_outputs(outputs, samples)
             checks.check_loss(loss)
         except Exception as error:
             error.add_note(f"This was step {step.index}, with the batch {describe(batch)}.")
@@ -138,7 +145,3 @@ class Gradient:
         if self._undo is not None:
             self._undo()
             self._undo = None
-
-
-def _is_finite(number: Tensor) -> bool:
-    return number.device.type != "cpu" or math.isfinite(number.item())

@@ -1,6 +1,6 @@
 """In which numbers a run computes: float32, bfloat16 or float16 under autocast, or bfloat16 weights."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -35,6 +35,13 @@ class Precision:
     def forward(self) -> AbstractContextManager[Any]:
         """Return the context in which the model predicts and the loss is computed."""
         return nullcontext() if self._dtype is None else torch.autocast(self._device, self._dtype)
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function in this context."""
+        if self._dtype is None:
+            return function(*arguments)
+        with self.forward():
+            return function(*arguments)
 
     def backward(self, loss: Tensor) -> None:
         """Backpropagate."""

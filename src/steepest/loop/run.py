@@ -26,6 +26,10 @@ PATIENCE = 10
 """So many updates in a row may be skipped before the run gives up."""
 
 
+FEW = 8
+"""Norms of so few gradients are quicker one by one than sorted by device and dtype."""
+
+
 class Run:
     """Gradient descent, one update for each element; the body of the `for` is where everything else goes.
 
@@ -84,6 +88,8 @@ class Run:
         self._bind()
         self.schedule, self.clip = schedule, clip
         self.device = place(model, device)
+        self._on_cpu = self.device.type == "cpu"
+        self._stats = getattr(optimizer, "stats", None)  # optimizers of ours tell what they did
         if precision == "bf16-true":
             lower_weights(model, optimizer)
         self.precision = Precision(precision, self.device)
@@ -113,7 +119,8 @@ class Run:
         self._clock = perf_counter()
         while not self.over():
             began = perf_counter()
-            self._set_rate()
+            if self.schedule is not None:
+                self._set_rate(self.schedule)
             self.optimizer.zero_grad()
             batch = self._next_batch()  # 1. take a batch
             step = Step(self.position.step, self.position.epoch)
@@ -122,7 +129,8 @@ class Run:
                 self._move(step)  # 5. move every parameter by minus the gradient times the rate
             self._finish(step, began)
             yield step  # 6. repeat
-            self._check_patience(step)
+            if self.position.skipped_in_a_row >= PATIENCE:
+                self._give_up(step)
 
     @property
     def steps(self) -> int | None:
@@ -198,7 +206,7 @@ class Run:
         while True:
             for batch in self.source.epoch(self.position.epoch, self.position.batch):
                 self.position.batch += 1
-                yield batch if self.device.type == "cpu" else to_device(batch, self.device)
+                yield batch if self._on_cpu else to_device(batch, self.device)
             if self.position.batch == 0:
                 raise ValueError(self._ended())
             self.position.epoch, self.position.batch = self.position.epoch + 1, 0
@@ -211,10 +219,8 @@ class Run:
             f"be read only once: pass a list or a DataLoader, which can be read again, or steps={self.position.step}."
         )
 
-    def _set_rate(self) -> None:
-        if self.schedule is None:
-            return
-        factor = self.schedule(*self.budget.place(self.position.step, self.seconds()))
+    def _set_rate(self, schedule: Factor) -> None:
+        factor = schedule(*self.budget.place(self.position.step, self.seconds()))
         for group in self.optimizer.param_groups:
             rate = group.setdefault("initial_lr", float(group["lr"])) * factor
             if isinstance(group["lr"], torch.Tensor):
@@ -225,10 +231,10 @@ class Run:
     def _move(self, step: Step) -> None:
         if self.clip is not None and not self._clip(step, self.clip):
             return
-        stats = getattr(self.optimizer, "stats", None)  # optimizers of ours tell what they did
-        before = getattr(stats, "skipped", 0)
-        overflowed = self.precision.step(self.optimizer)
-        step.skipped = overflowed or getattr(stats, "skipped", 0) > before
+        before = 0 if self._stats is None else self._stats.skipped
+        step.skipped = self.precision.step(self.optimizer)
+        if self._stats is not None:
+            step.skipped |= self._stats.skipped > before
         self.average.update()
 
     def _clip(self, step: Step, bound: float) -> bool:
@@ -243,8 +249,10 @@ class Run:
     def _finish(self, step: Step, began: float) -> None:
         position, now = self.position, perf_counter()
         position.step += 1
-        position.skipped += step.skipped
-        position.skipped_in_a_row = position.skipped_in_a_row + 1 if step.skipped else 0
+        if step.skipped:
+            position.skipped, position.skipped_in_a_row = position.skipped + 1, position.skipped_in_a_row + 1
+        else:
+            position.skipped_in_a_row = 0
         self._seconds, self._clock = self._seconds + now - self._clock, now
         step.lr = float(self.optimizer.param_groups[0]["lr"])
         step.read_norm_with(self._gradient_norm)
@@ -253,16 +261,17 @@ class Run:
     def _gradient_norm(self, index: int) -> torch.Tensor | float | None:
         if index != self.position.step - 1:
             return None  # the gradients of that step are gone
-        known = getattr(getattr(self.optimizer, "stats", None), "gradient_norm", None)
+        known = None if self._stats is None else self._stats.gradient_norm
         if known is not None:
             return known
         parameters = (parameter for group in self.optimizer.param_groups for parameter in group["params"])
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        return nn.utils.get_total_norm(gradients) if gradients else None
+        if len(gradients) > FEW or any(gradient.is_sparse for gradient in gradients):
+            return nn.utils.get_total_norm(gradients)
+        squares = [float(torch.linalg.vector_norm(gradient)) ** 2 for gradient in gradients]
+        return math.sqrt(sum(squares)) if gradients else None
 
-    def _check_patience(self, step: Step) -> None:
-        if self.position.skipped_in_a_row < PATIENCE:
-            return
+    def _give_up(self, step: Step) -> None:
         first, last = step.index - PATIENCE + 1, step.index
         raise FloatingPointError(
             f"Loss or gradient were not finite at steps {first} to {last}, {PATIENCE} in a row (the last loss is "

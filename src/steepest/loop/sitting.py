@@ -83,8 +83,10 @@ class Sitting:
 
     def _missed(self) -> Evaluation | None:
         """Return the evaluation that is due at this step and has not been made."""
-        step, evaluation = self.run.position.step, self.evaluation
-        return evaluation if evaluation is not None and step > self.scores.at and self._is_due(evaluation) else None
+        evaluation = self.evaluation
+        if evaluation is None or self.run.position.step <= self.scores.at:
+            return None
+        return evaluation if self._is_due(evaluation) else None
 
     def train(self) -> str:
         """Make the steps; return how it ended: "finished", "stopped" by patience, "interrupted" or "terminated"."""

@@ -48,7 +48,7 @@ class Step:
             self._gradient_norm = self._read_norm(self.index)
         return None if self._gradient_norm is None else float(self._gradient_norm)
 
-    def record_loss(self, loss: torch.Tensor, metrics: dict[str, Any]) -> None:
+    def record_loss(self, loss: torch.Tensor | float, metrics: dict[str, Any]) -> None:
         """Keep what the loss function returned, cut off from the graph."""
         self._loss, self._metrics = loss, metrics
 

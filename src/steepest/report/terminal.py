@@ -59,16 +59,24 @@ class Lines:
     def __init__(self, console: Console, run: Run) -> None:
         self._console, self._run = console, run
         self._facts = Facts()
-        self._last, self._part = perf_counter(), PARTS * run.done()
+        self._every = None if run.steps is None else max(1, run.steps // PARTS)
+        self._last, self._part = perf_counter(), int(PARTS * run.done())
 
     def step(self, step: Step) -> None:
         """Print a line at each twentieth of the run, and when none was printed for long."""
         self._facts.count(step)
-        now, part = perf_counter(), PARTS * self._run.done()
-        if part < self._part + 1 - 1e-9 and part < PARTS and now - self._last < QUIET:
+        now = perf_counter()
+        if now - self._last < QUIET and not self._due(step):
             return
-        self._last, self._part = now, int(part + 1e-9)
+        self._last = now
         self.say(f"{place_in(self._run, step)}  {self._facts.words(step)}")
+
+    def _due(self, step: Step) -> bool:
+        if self._every is not None:
+            return (step.index + 1) % self._every == 0 or self._run.over()
+        part = int(PARTS * self._run.done())
+        due, self._part = part > self._part, part
+        return due
 
     def say(self, text: str) -> None:
         """Print the line."""
