@@ -19,6 +19,12 @@ from steepest.record import Decision, Plan
 from steepest.snapshot import same_random_state_after
 
 RATE, DECAY, SCHEDULE = 0.01, 0.01, "warmup(0.05) * linear()"
+DECAY_OF_CHOICES = 0.6
+"""Of a loss that is not quadratic: what rewards being sure, as cross-entropy, has no finite weights to arrive at."""
+
+RATE_OF_EQUATIONS = 0.03
+"""Of a loss that is made of derivatives: an equation has no noise."""
+
 SHORTEST = 50
 """Runs of fewer steps are not worth a measurement."""
 
@@ -55,7 +61,8 @@ def measure(
     if (steps is None or steps >= SHORTEST) and rounding == "nearest":  # units are for weights of 32 bits
         pilot.look(list(islice(batches, 2)), settings)
     pilot.decide("rule", _rules(assign(model, settings)), "Muon steps equally far in all directions; AdamW the rest")
-    pilot.decide("rate", f"{RATE:g}", "steps are in units of what they change, so that one rate serves; not tuned")
+    pilot.decide("rate", f"{settings['rate']:g}", _about_rate(settings))
+    pilot.decide("decay", f"{settings['decay']:g}", _about_decay(settings))
     pilot.decide("schedule", SCHEDULE, "a short warm-up, then in a line to zero at the end of the run")
     if pilot.spent:
         pilot.decide("cost", f"{math.ceil(pilot.spent)} updates", "what measuring took of the run's steps")
@@ -89,6 +96,10 @@ class Pilot:
                 settings["inputs"] = {self.names[fold.weight]: fold.plain() for fold in folds}
                 settings["anew"] = [self.names[fold.weight] for fold in anew]
             output = self._output(ends, batches[0])
+        if ends.differentiated:
+            settings["rate"] = RATE_OF_EQUATIONS
+        elif output is None:
+            settings["decay"] = DECAY_OF_CHOICES
         if output is not None and ends.last is not None:
             why = f"the loss is quadratic in the prediction (to {output.bend:.1g}), and targets deviate so far from it"
             self.decide("outputs", f"in units of {output.size:.3g}", why)
@@ -148,6 +159,18 @@ class Pilot:
             return None
         found = measure_output(ends.last, lambda: self.evaluate(batch, gradient=True))
         return found if found is not None and found.quadratic else None
+
+
+def _about_rate(settings: dict[str, Any]) -> str:
+    if settings["rate"] == RATE:
+        return "steps are in units of what they change, so that one rate serves; not tuned"
+    return "the loss is made of derivatives of the model: an equation has no noise, and bears a larger rate"
+
+
+def _about_decay(settings: dict[str, Any]) -> str:
+    if settings["decay"] == DECAY:
+        return "little: the loss has finite weights to arrive at, or nothing is known of it"
+    return "much: the loss is not quadratic, and rewards ever larger weights; they would be learned by heart"
 
 
 def _rules(assigned: list[dict[str, Any]]) -> str:

@@ -21,10 +21,15 @@ class Calls:
 
 @dataclass
 class Ends:
-    """The layers at the two ends. first: those that data enters; last: a Linear whose output is the prediction."""
+    """The layers at the two ends. first: those that data enters; last: a Linear whose output is the prediction.
+
+    differentiated: the loss is made of derivatives of the model with regard to its inputs, as where an equation is
+    solved: the inputs ask for a gradient.
+    """
 
     first: list[nn.Module] = field(default_factory=list)
     last: nn.Linear | None = None
+    differentiated: bool = False
 
 
 @contextmanager
@@ -46,6 +51,11 @@ def find_ends(model: nn.Module, evaluate: Callable[[], Any]) -> Ends:
     """
     calls: dict[nn.Module, Calls] = {}
     outputs: list[Any] = []
+    asking: list[Tensor] = []
+
+    def arrive(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        outputs.append(output)
+        asking.extend(x for x in inputs if isinstance(x, Tensor) and x.is_leaf and x.requires_grad)
 
     def watch(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         call = calls.pop(layer, Calls())  # the last one called is the last in the dict
@@ -56,11 +66,11 @@ def find_ends(model: nn.Module, evaluate: Callable[[], Any]) -> Ends:
             call.data = False
 
     layers = [module for module in model.modules() if isinstance(module, LAYERS)]
-    with hooks(layers, watch), hooks([model], lambda module, inputs, output: outputs.append(output)):
+    with hooks(layers, watch), hooks([model], arrive):
         evaluate()
     plain = plain_layers(model)
     first = [layer for layer, call in calls.items() if call.data and layer in plain]
-    return Ends(first, _last(calls, outputs, plain))
+    return Ends(first, _last(calls, outputs, plain), differentiated=bool(asking))
 
 
 def _last(calls: dict[nn.Module, Calls], outputs: list[Any], plain: set[nn.Module]) -> nn.Linear | None:
