@@ -224,3 +224,63 @@ def test_a_gradient_that_is_not_finite_moves_nothing_and_is_counted():
     result = fit(model, rooted, (torch.randn(8, 4), torch.randn(8, 1)), steps=3, log=False)
     assert result.skipped == 3
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_a_model_that_knows_something_is_moved_with_care():
+    model, data = network(), batches()
+    assert measure(model, mse, data, 100).settings["rate"] == 0.01
+    fit(model, mse, data, steps=200, optimizer=torch.optim.Adam(model.parameters(), lr=0.01), log=False)
+    before = sum(mse(model, batch).item() for batch in data)
+    found = measure(model, mse, data, 100)
+    assert found.settings["rate"] == 0.003
+    assert found.settings["decay"] == 0.01
+    assert "the model knows something already" in str(found)
+    worst = []
+
+    def watched(model, batch):
+        if torch.is_grad_enabled():  # not where the pilot looks
+            worst.append(sum(mse(model, each).item() for each in data))
+        return mse(model, batch)
+
+    fit(model, watched, data, steps=500, log=False)
+    assert max(worst[:16]) < 1.02 * before  # in the first fiftieth of the run
+    assert worst[-1] < before
+
+
+def test_a_loss_that_rewards_being_sure_decays_its_weights():
+    assert measure(network(), cross_entropy, batches(), 100).settings["decay"] == 0.6
+    assert measure(network(), mse, batches(), 100).settings["decay"] == 0.01
+
+
+def equation(model, x):
+    """y' = -y with y(0) = 1."""
+    x = x.clone().requires_grad_(True)
+    with torch.enable_grad():
+        y = 1 + x * model(x)
+        (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    return (slope + y).square().mean()
+
+
+def test_an_equation_is_stepped_faster():
+    model = nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 1))
+    found = measure(model, equation, [torch.rand(64, 1)], 100)
+    assert (found.settings["rate"], found.spent) == (0.03, 1)
+
+
+def test_a_loss_that_cannot_be_asked_without_gradients_is_trained_all_the_same():
+    def curved(model, batch):
+        loss = mse(model, batch)
+        slopes = torch.autograd.grad(loss, list(model.parameters()), create_graph=True)  # raises under no_grad
+        return loss + 1e-3 * sum(slope.square().sum() for slope in slopes)
+
+    result = fit(network(), curved, batches(), steps=60, log=False)
+    assert "units     as they are" in str(result.plan)
+    assert result.status == "finished"
+
+
+def test_a_loss_that_is_none_says_so_before_anything_is_measured():
+    with pytest.raises(ValueError, match=r"The loss has shape \[64, 1\]") as caught:
+        fit(network(), lambda model, batch: model(batch[0]), batches(), steps=100, log=False)
+    assert caught.value.__notes__ == [
+        "This was before the first step, with the batch (float32[64, 4], float32[64, 1])."
+    ]

@@ -1,7 +1,7 @@
 """What the pilot finds out about a model before the first step, and what it makes of it: a plan."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from typing import Any
@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from steepest.data import describe
 from steepest.loop import Loss
-from steepest.loop.checks import split_outputs
+from steepest.loop.checks import check_loss, split_outputs
 from steepest.pilot.choice import assign
 from steepest.pilot.folding import Fold, Inputs
 from steepest.pilot.output import Output, measure_output
@@ -24,6 +25,11 @@ DECAY_OF_CHOICES = 0.6
 
 RATE_OF_EQUATIONS = 0.03
 """Of a loss that is made of derivatives: an equation has no noise."""
+
+RATE_OF_TRAINED = 0.003
+GOOD = 0.1
+"""A model knows something when its predictions fit their own targets better, by such a part of the loss, than those of
+other samples."""
 
 SHORTEST = 50
 """Runs of fewer steps are not worth a measurement."""
@@ -61,7 +67,8 @@ def measure(
     if (steps is None or steps >= SHORTEST) and rounding == "nearest":  # units are for weights of 32 bits
         pilot.look(list(islice(batches, 2)), settings)
     pilot.decide("rule", _rules(assign(model, settings)), "Muon steps equally far in all directions; AdamW the rest")
-    pilot.decide("rate", f"{settings['rate']:g}", _about_rate(settings))
+    if settings["rate"] == RATE:
+        pilot.decide("rate", f"{RATE:g}", "steps are in units of what they change, so that one rate serves; not tuned")
     pilot.decide("decay", f"{settings['decay']:g}", _about_decay(settings))
     pilot.decide("schedule", SCHEDULE, "a short warm-up, then in a line to zero at the end of the run")
     if pilot.spent:
@@ -83,39 +90,62 @@ class Pilot:
         self.decisions.append(Decision(what, value, why))
 
     def look(self, batches: list[Any], settings: dict[str, Any]) -> None:
-        """Measure both ends of the model, and write into the settings what is made of it."""
+        """Measure the model, and write into the settings what is made of it."""
         if not batches:
             return
-        with self.as_it_was():
+        with self.as_it_was([]):
             ends = find_ends(self.model, lambda: self.evaluate(batches[0], gradient=True))
-        with self.as_it_was():
-            folds = self._inputs(ends, batches)
-            anew = self._begin_anew(folds, batches)
-            if folds:
-                self.decide("inputs", f"in units of their deviation, for {len(folds)} weights", _about(folds, anew))
-                settings["inputs"] = {self.names[fold.weight]: fold.plain() for fold in folds}
-                settings["anew"] = [self.names[fold.weight] for fold in anew]
-            output = self._output(ends, batches[0])
         if ends.differentiated:
-            settings["rate"] = RATE_OF_EQUATIONS
-        elif output is None:
-            settings["decay"] = DECAY_OF_CHOICES
+            self._rate(settings, RATE_OF_EQUATIONS, "the loss is made of derivatives: an equation bears a larger rate")
+            return
+        try:
+            with self.as_it_was(ends.first):
+                self._measure(ends, batches, settings)
+        except Exception as error:  # a loss may need gradients, or state, that this way of asking does not give it
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            self.decide("units", "as they are", f"the loss cannot be asked without a step: {reason}")
+
+    def _measure(self, ends: Ends, batches: list[Any], settings: dict[str, Any]) -> None:
+        knows = self._knows(batches)
+        folds = self._inputs(ends, batches)
+        anew = self._begin_anew(folds, batches)
+        output = self._output(ends, batches[0])
+        if folds:
+            self.decide("inputs", f"in units of their deviation, for {len(folds)} weights", _about(folds, anew))
+            settings["inputs"] = {self.names[fold.weight]: fold.plain() for fold in folds}
+            settings["anew"] = [self.names[fold.weight] for fold in anew]
         if output is not None and ends.last is not None:
             why = f"the loss is quadratic in the prediction (to {output.bend:.1g}), and targets deviate so far from it"
             self.decide("outputs", f"in units of {output.size:.3g}", why)
             layer = self.names[ends.last.weight].removesuffix("weight").removesuffix(".")
             settings["output"] = {"layer": layer, "size": output.size, "shift": output.shift.tolist()}
+        if knows > GOOD:
+            why = f"the model knows something already: its predictions fit other samples {knows:.0%} worse"
+            self._rate(settings, RATE_OF_TRAINED, why)
+        elif output is None:
+            settings["decay"] = DECAY_OF_CHOICES
+
+    def _rate(self, settings: dict[str, Any], rate: float, why: str) -> None:
+        settings["rate"] = rate
+        self.decide("rate", f"{rate:g}", why)
 
     def evaluate(self, batch: Any, gradient: bool) -> Tensor:
         """Return the loss of a batch; with the same random numbers each time (dropout)."""
         self.spent += 1 if gradient else FORWARD
-        with same_random_state_after(), torch.set_grad_enabled(gradient), self._forward():
-            return split_outputs(self._loss(self.model, batch), 1)[0]
+        try:
+            with same_random_state_after(), torch.set_grad_enabled(gradient), self._forward():
+                loss = split_outputs(self._loss(self.model, batch), 1)[0]
+            if gradient:
+                check_loss(loss)
+        except Exception as error:
+            error.add_note(f"This was before the first step, with the batch {describe(batch)}.")
+            raise
+        return loss if gradient else loss.detach()
 
     @contextmanager
-    def as_it_was(self) -> Iterator[None]:
-        """Leave weights and buffers as if the body had not run."""
-        tensors = [*self.model.parameters(), *self.model.buffers()]
+    def as_it_was(self, layers: Sequence[nn.Module]) -> Iterator[None]:
+        """Leave buffers, and the weights of these layers, as if the body had not run."""
+        tensors = [*self.model.buffers(), *(parameter for layer in layers for parameter in layer.parameters())]
         values = [tensor.detach().clone() for tensor in tensors]
         try:
             yield
@@ -153,6 +183,14 @@ class Pilot:
             fold.undo()
         return []
 
+    def _knows(self, batches: list[Any]) -> float:
+        """Return the part of the loss that is saved because predictions are of their own samples; 0 of a new model."""
+        losses = [sum(float(self.evaluate(batch, gradient=False)) for batch in batches)]
+        with hooks([self.model], _of_another_sample):
+            losses.append(sum(float(self.evaluate(batch, gradient=False)) for batch in batches))
+        own, other = losses
+        return (other - own) / abs(other) if math.isfinite(own) and math.isfinite(other) and other != 0 else 0.0
+
     def _output(self, ends: Ends, batch: Any) -> Output | None:
         """Measure the scale of what is predicted; None where the loss is not quadratic in it."""
         if ends.last is None:
@@ -161,10 +199,13 @@ class Pilot:
         return found if found is not None and found.quadratic else None
 
 
-def _about_rate(settings: dict[str, Any]) -> str:
-    if settings["rate"] == RATE:
-        return "steps are in units of what they change, so that one rate serves; not tuned"
-    return "the loss is made of derivatives of the model: an equation has no noise, and bears a larger rate"
+def _of_another_sample(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+    """Give every sample the prediction of its neighbour in the batch."""
+    if isinstance(output, Tensor):
+        return output.roll(1, 0) if output.ndim and len(output) > 1 else output
+    if isinstance(output, tuple | list) and not hasattr(output, "_fields"):
+        return type(output)(_of_another_sample(module, inputs, part) for part in output)
+    return output
 
 
 def _about_decay(settings: dict[str, Any]) -> str:
