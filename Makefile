@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check fix bench bench-gpu bench-reliability docs clean
+.PHONY: help demo test test-all check fix bench bench-gpu bench-reliability bench-pilot docs clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 20
@@ -40,6 +40,11 @@ bench-gpu: .venv/made  ## values and speed of the kernels on a CUDA device
 
 bench-reliability: .venv/made  ## kills, signals, damage, full disks: what a run survives, about ten minutes
 	@$(BIN)/python benchmarks/reliability
+
+bench-pilot: .venv/made  ## fit without an optimizer against sweeps of rates; an hour the first time, then minutes
+	@for kind in adamw muon sgd; do $(BIN)/python benchmarks/pilot sweep --kind $$kind || exit 1; done
+	@runs=$$(mktemp) && $(BIN)/python benchmarks/pilot run --contender steepest --out $$runs && \
+	    $(BIN)/python benchmarks/pilot score --contender steepest --files benchmarks/pilot/results/*.jsonl $$runs
 
 docs: .venv/made  ## remake pictures and tables, then run every code block
 	$(BIN)/python tools/generate.py

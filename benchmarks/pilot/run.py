@@ -1,0 +1,117 @@
+"""Makes runs in worker processes of one thread each, and writes one line of JSON for each; what is there stays."""
+
+import json
+import math
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, NamedTuple
+
+RESULTS = Path(__file__).parent / "results"
+FIRST = {"adamw": (1e-3, 3.2e-2), "muon": (1e-3, 3.2e-2), "sgd": (1e-2, 3.2e-1)}
+"""Where the sweep of a kind begins, lowest and highest rate."""
+
+WIDEST = (1e-6, 1e2)
+FIELDS = ("workload", "contender", "seed")
+
+
+class Order(NamedTuple):
+    """A run to make."""
+
+    workload: str
+    contender: str
+    seed: int
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a file of results, none if it is not there. A last line that was broken off is left out."""
+    if not path.exists():
+        return []
+    text = path.read_text()
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+class Runner:
+    """Makes runs and keeps them in a file; a run that is in it already is not made again."""
+
+    def __init__(self, path: Path, jobs: int) -> None:
+        self.path, self.jobs = path, jobs
+        self.rows = {Order(*(row[key] for key in FIELDS)): row for row in read(path)}
+        if path.exists():
+            whole = path.read_bytes().rfind(b"\n") + 1
+            with path.open("r+b") as file:
+                file.truncate(whole)
+
+    def __enter__(self) -> "Runner":
+        """Start the workers. A program that is asked for one job has one worker, for a run is never in this process."""
+        os.environ["OMP_NUM_THREADS"] = "1"
+        from pilot import harness
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        context = multiprocessing.get_context("spawn")
+        self.pool = ProcessPoolExecutor(self.jobs, context, harness.warm)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+    def make(self, orders: Iterable[Order]) -> None:
+        """Make what is missing of the orders."""
+        from pilot import harness
+
+        missing = [order for order in dict.fromkeys(orders) if order not in self.rows]
+        for future in as_completed([self.pool.submit(harness.run, *order) for order in missing]):
+            self.keep(future.result())
+
+    def keep(self, row: dict[str, Any]) -> None:
+        """Write a line and tell of it."""
+        self.rows[Order(*(row[key] for key in FIELDS))] = row
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        final = "-" if row["final"] is None else f"{row['final']:.5g}"
+        print(
+            f"{row['workload']:20} {row['contender']:16} {row['seed']}  {final:10} {row['cpu']:6.2f} s {row['error']}"
+        )
+        sys.stdout.flush()
+
+    def sweep(self, kind: str, workloads: list[str], seeds: list[int]) -> None:
+        """Make runs at rates half a decade apart, further out until the best has worse ones on both sides."""
+        indices = {name: range(half(FIRST[kind][0]), half(FIRST[kind][1]) + 1) for name in workloads}
+        while indices:
+            self.make(
+                Order(name, contender(kind, index), seed)
+                for name, span in indices.items()
+                for index in span
+                for seed in seeds
+            )
+            indices = {
+                name: wider for name, span in indices.items() if (wider := self.widened(kind, name, seeds, span))
+            }
+
+    def widened(self, kind: str, name: str, seeds: list[int], span: range) -> range | None:
+        """Return the rates with one more at the end where the best is; None when the best is inside."""
+        losses = {index: self.mean(name, contender(kind, index), seeds) for index in span}
+        best = min(losses, key=lambda index: losses[index])
+        if best == span[0] and best > half(WIDEST[0]):
+            return range(span[0] - 1, span[-1] + 1)
+        if best == span[-1] and best < half(WIDEST[1]) and math.isfinite(losses[best]):
+            return range(span[0], span[-1] + 2)
+        return None
+
+    def mean(self, name: str, contender: str, seeds: list[int]) -> float:
+        """Return the mean final loss over the seeds, infinite where one is not finite."""
+        finals = [self.rows[Order(name, contender, seed)]["final"] for seed in seeds]
+        return math.inf if None in finals else sum(finals) / len(finals)
+
+
+def half(rate: float) -> int:
+    """Return how many half-decades above 1 a rate is."""
+    return round(2 * math.log10(rate))
+
+
+def contender(kind: str, index: int) -> str:
+    """Return the name of the contender whose rate is so many half-decades above 1, in two digits."""
+    return f"{kind}_{10 ** (index / 2):.2g}"
