@@ -57,7 +57,9 @@ def slow():
         print("slow", flush=True)
         time.sleep(0.2)
         return model(batch).mean()
-    return st.Task(torch.nn.Linear(3, 1), loss, torch.ones(4, 3), steps=10**6)
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return st.Task(model, loss, torch.ones(4, 3), steps=10**6, optimizer=optimizer)
 
 value = 3
 """
@@ -176,7 +178,7 @@ def test_a_mistake_is_one_sentence_exit_2_and_nothing_written(task, here, capsys
     [
         (["fit", "task.py:task", "--steps", "0"], "steps is 1 or more; received 0."),
         (["fit", "task.py:task", "--steps", "3", "--epochs", "2"], "received steps=3 and epochs=2"),
-        (["fit", "task.py:task", "--seed", "-1"], "seed is a whole number, 0 or more; received -1"),
+        (["fit", "task.py:task", "--seed", "-1"], "seed is a whole number, 0 or more, below 2**63; received -1"),
         (["fit", "task.py:task", "--out", "task.py"], "cannot be a folder: "),
         (["fit", "task.py:task", "--device", "gpu"], "gpu"),
         (["fit", "task.py:task", "--steps", "many"], "Invalid value for '--steps'"),
@@ -219,7 +221,7 @@ def test_a_training_that_fails_exits_1(here, capsys):
 def test_an_interrupt_exits_130(here):
     slow = TASK.replace("    x, y = batch\n", "    x, y = batch\n    print('step', flush=True)\n    time.sleep(0.2)\n")
     (here / "slow.py").write_text("import time\n" + slow)
-    command = [sys.executable, "-c", "from steepest.cli import main; main()", "fit", "slow.py:task", "--steps", "1000"]
+    command = [sys.executable, "-c", "from steepest.cli import main; main()", "fit", "slow.py:task", "--steps", "40"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
     while process.stdout.readline() != "step\n":
         assert process.poll() is None
