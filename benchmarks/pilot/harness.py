@@ -3,7 +3,10 @@
 import math
 import platform
 import random
+import subprocess
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from time import process_time
 from typing import Any
 
@@ -94,21 +97,24 @@ def number(value: float) -> float | None:
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
+@cache
 def versions() -> dict[str, str]:
-    """Return what the numbers may depend on."""
+    """Return what the numbers may depend on; a commit with a + is one with changes that are not committed."""
     from steepest import __version__
 
+    words = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+"]
+    commit = subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
     return {
-        "steepest": __version__, "torch": str(torch.__version__), "python": platform.python_version(),
+        "steepest": __version__, "commit": commit, "torch": str(torch.__version__), "python": platform.python_version(),
         "machine": platform.machine(),
     }  # fmt: skip
 
 
-def warm(threads: int = 1) -> None:
+def warm() -> None:
     """Import, and make the kernels once, so that no run of a worker pays for them."""
     import steepest as st
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     model = nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 4), nn.Linear(4, 1))
     rows = (torch.randn(4, 2), torch.randn(4, 1))
     st.fit(model, lambda model, batch: (model(batch[0]) - batch[1]).square().mean(), [rows], steps=60, log=False)

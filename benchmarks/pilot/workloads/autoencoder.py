@@ -26,4 +26,4 @@ def workloads() -> list[Workload]:
     """Return one."""
     data, val = split(digits()[:1], 1200)
     batches = shuffled(data, 48)
-    return [Workload("autoencoder_digits", "autoencoder", seeded(network), loss, batches, val, 48, 2000, data=data)]
+    return [Workload("autoencoder_digits", "autoencoder", seeded(network), loss, batches, val, 48, 2000)]

@@ -33,6 +33,6 @@ def workloads() -> list[Workload]:
     )
     small = seeded(lambda: nn.Sequential(nn.Linear(13, 64), nn.Tanh(), nn.Linear(64, 3)))
     return [
-        Workload("cancer_raw", "columns", large, weighted, shuffled(cancer, 25), val, 25, 3000, data=cancer),
-        Workload("wine_raw", "columns", small, cross_entropy, shuffled(wine, 90), other, 90, 3000, data=wine),
+        Workload("cancer_raw", "columns", large, weighted, shuffled(cancer, 25), val, 25, 3000),
+        Workload("wine_raw", "columns", small, cross_entropy, shuffled(wine, 90), other, 90, 3000),
     ]

@@ -21,9 +21,9 @@ def workloads() -> list[Workload]:
     noisy = (data[0], relabelled(data[1], 0.1))
     return [
         Workload(
-            "conv_digits", "conv", seeded(network), cross_entropy, shuffled(data, 64), val, 64, 500, data=data
+            "conv_digits", "conv", seeded(network), cross_entropy, shuffled(data, 64), val, 64, 500
         ),
         Workload(
-            "conv_small_batch", "conv", seeded(network), cross_entropy, shuffled(noisy, 8), val, 8, 1500, data=noisy
+            "conv_small_batch", "conv", seeded(network), cross_entropy, shuffled(noisy, 8), val, 8, 1500
         ),
     ]  # fmt: skip

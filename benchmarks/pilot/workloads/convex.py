@@ -35,10 +35,9 @@ def workloads() -> list[Workload]:
     return [
         Workload(
             "quadratic_full", "convex", seeded(lambda: nn.Linear(40, 1)), squared, shuffled(data, 300), val, 300, 6000,
-            data=data,
         ),
         Workload(
             "poisson_full", "convex", seeded(lambda: nn.Linear(60, 1)), deviance, shuffled(counted, 10000), other,
-            10000, 1000, data=counted,
+            10000, 1000,
         ),
     ]  # fmt: skip

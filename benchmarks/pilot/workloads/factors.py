@@ -42,6 +42,6 @@ def workloads() -> list[Workload]:
     data, val = split(ratings(24000), 20000)
     return [
         Workload(
-            "factors_zipf", "factors", seeded(Factors), squared, shuffled(data, 128), val, 128, 4000, data=data
+            "factors_zipf", "factors", seeded(Factors), squared, shuffled(data, 128), val, 128, 4000
         )
     ]  # fmt: skip

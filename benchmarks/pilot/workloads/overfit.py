@@ -18,6 +18,6 @@ def workloads() -> list[Workload]:
     noisy = (more[0], relabelled(more[1], 0.2))
     build = seeded(network)
     return [
-        Workload("overfit_few", "overfit", build, cross_entropy, shuffled(few, 30), val, 30, 2500, data=few),
-        Workload("overfit_noisy", "overfit", build, cross_entropy, shuffled(noisy, 20), other, 20, 2500, data=noisy),
+        Workload("overfit_few", "overfit", build, cross_entropy, shuffled(few, 30), val, 30, 2500),
+        Workload("overfit_noisy", "overfit", build, cross_entropy, shuffled(noisy, 20), other, 20, 2500),
     ]

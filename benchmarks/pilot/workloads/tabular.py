@@ -37,10 +37,8 @@ def workloads() -> list[Workload]:
     return [
         Workload(
             "diabetes_raw", "tabular", seeded(lambda: network(10)), squared, shuffled(data, 20), val, 20, 4000,
-            data=data,
         ),
         Workload(
             "student_raw", "tabular", seeded(lambda: network(12)), absolute, shuffled(heavy, 100), other, 100, 2500,
-            data=heavy,
         ),
     ]  # fmt: skip

@@ -55,8 +55,6 @@ def workloads() -> list[Workload]:
     data, val = split(digits(), 1000)
     few, other = split(of_classes(5), 400)
     return [
-        Workload("probe_digits", "probe", seeded(probe), cross_entropy, shuffled(data, 32), val, 32, 3000, data=data),
-        Workload(
-            "finetune_digits", "continued", fine_tuned, cross_entropy, shuffled(few, 32), other, 32, 200, data=few
-        ),
+        Workload("probe_digits", "probe", seeded(probe), cross_entropy, shuffled(data, 32), val, 32, 3000),
+        Workload("finetune_digits", "continued", fine_tuned, cross_entropy, shuffled(few, 32), other, 32, 200),
     ]

@@ -1,7 +1,7 @@
 """What a workload is, and how its tensors become batches."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,8 +17,7 @@ class Workload:
 
     build: seed -> the model. batches: seed -> training batches without end. val: batches that no contender sees.
     steps: the budget. score: the loss on val, where it is another than in training. floor: what no model gets below on
-    val, where that is not 0; losses are compared as their excess over it. data: what a person would hand over who has
-    finite data, as tensors; empty where each batch is drawn anew.
+    val, where that is not 0; losses are compared as their excess over it.
     """
 
     name: str
@@ -31,7 +30,6 @@ class Workload:
     steps: int
     score: Loss | None = None
     floor: float = 0.0
-    data: Batch = field(default=(), repr=False)
 
 
 def seeded(make: Callable[[], nn.Module]) -> Callable[[int], nn.Module]:
