@@ -248,7 +248,7 @@ def test_a_model_that_knows_something_is_moved_with_care():
 
 
 def test_a_loss_that_rewards_being_sure_decays_its_weights():
-    assert measure(network(), cross_entropy, batches(), 100).settings["decay"] == 0.6
+    assert measure(network(), cross_entropy, batches(), 100).settings["decay"] == 0.3
     assert measure(network(), mse, batches(), 100).settings["decay"] == 0.01
 
 

@@ -20,7 +20,7 @@ from steepest.record import Decision, Plan
 from steepest.snapshot import same_random_state_after
 
 RATE, DECAY, SCHEDULE = 0.01, 0.01, "warmup(0.05) * linear()"
-DECAY_OF_CHOICES = 0.6
+DECAY_OF_CHOICES = 0.3
 """Of a loss that is not quadratic: what rewards being sure, as cross-entropy, has no finite weights to arrive at."""
 
 RATE_OF_EQUATIONS = 0.03
