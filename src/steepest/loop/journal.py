@@ -25,7 +25,8 @@ class Journal:
         self.history: list[dict[str, Any]] = []
         self.listeners: list[Callable[[dict[str, Any]], None]] = []
         self._run, self._file = run, file
-        self._interval = max(1, (run.steps or 1) // ROWS)
+        self._steps = run.steps
+        self._interval = 1 << 62 if run.steps is None else max(1, run.steps // ROWS)
         self._part = 0.0  # of a run measured in time, that is behind when the next row is due
         self._started = False
 
@@ -41,7 +42,7 @@ class Journal:
 
     def step(self, step: Step) -> None:
         """Keep a row of this step if its turn has come."""
-        if not (step.skipped or self._due(step)):
+        if step.index % self._interval and not step.skipped and not self._due(step):
             return
         row: dict[str, Any] = {
             "step": step.index, "epoch": step.epoch, "train/loss": step.loss, "lr": step.lr,
@@ -53,9 +54,8 @@ class Journal:
         self._keep("step", row)
 
     def _due(self, step: Step) -> bool:
-        steps = self._run.steps
-        if steps is not None:
-            return step.index % self._interval == 0 or step.index == steps - 1
+        if self._steps is not None:
+            return step.index == self._steps - 1
         if self._run.done() < self._part:
             return False
         self._part = self._run.done() + 1 / ROWS

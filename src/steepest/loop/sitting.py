@@ -74,12 +74,13 @@ class Sitting:
 
     def ended(self) -> str | None:
         """Return how the run ended, if nothing is left to do: "finished", or "stopped" by patience."""
+        if self.evaluation is None:
+            return "finished" if self.run.over() else None
         if self._missed() is not None:
             return None
-        if self.run.over():
-            return "finished"
-        patience = None if self.evaluation is None else self.evaluation.patience
-        return "stopped" if patience is not None and self.scores.stale >= patience else None
+        patience = self.evaluation.patience
+        stopped = patience is not None and self.scores.stale >= patience
+        return "finished" if self.run.over() else "stopped" if stopped else None
 
     def _missed(self) -> Evaluation | None:
         """Return the evaluation that is due at this step and has not been made."""
