@@ -1,6 +1,7 @@
 """The gradient of a batch in parts is that of the batch, also with ragged masks, and when memory runs out."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -178,6 +179,18 @@ def test_recomputed_activations_change_no_bit_and_save_memory():
         after, _ = one_step(model, squared, batch, checkpoint_activations=True)
     assert torch.equal(before, after)
     assert saved() < 0.3 * plain()
+
+
+def test_what_recomputing_saves_is_said():
+    model, said = deep(), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    run = Run(model, squared, [torch.randn(64, 2)], optimizer=optimizer, steps=2, checkpoint_activations=True)
+    run.say_with(said.append)
+    list(run)
+    (sentence,) = said
+    now, before = (float(number) for number in re.findall(r"([\d.e-]+)(?= MB|$)", sentence))
+    assert 0 < now < 0.5 * before
+    assert "forward" in vars(model[1])
 
 
 def test_the_model_is_left_as_it_was():

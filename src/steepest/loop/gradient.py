@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from steepest.data import count_samples, describe
 from steepest.loop import checks
-from steepest.loop.activations import recompute, repeated_blocks
+from steepest.loop.activations import recompute, repeated_blocks, saved_bytes
 from steepest.loop.microbatch import Mean, Microbatch, out_of_memory, release_memory
 from steepest.loop.precision import Precision
 from steepest.loop.step import Step
@@ -32,6 +32,7 @@ class Gradient:
         self.microbatch = Microbatch(microbatch)
         self.say: Callable[[str], None] = lambda text: None
         self._undo: Callable[[], None] | None = None
+        self._untold = checkpoint_activations is not False
         self._whole = microbatch is None and checkpoint_activations != "auto"
         self._may_recompute = checkpoint_activations == "auto" and bool(repeated_blocks(model))
         if checkpoint_activations is True:
@@ -39,6 +40,9 @@ class Gradient:
 
     def compute(self, batch: Any, step: Step) -> None:
         """Add the gradient of a batch to `.grad`, and tell the step its loss. Where a loss is not finite, skip it."""
+        if self._untold and self._undo is not None:
+            self._untold = False
+            self._tell_saved(batch)
         if self._whole:
             self._at_once(batch, step)
             return
@@ -127,6 +131,25 @@ class Gradient:
             raise MemoryError(
                 f"Memory ran out with {samples} sample{'s' * (samples > 1)} at a time; the batch is {describe(batch)}."
             )
+
+    def _tell_saved(self, batch: Any) -> None:
+        """Say what recomputing saves: two samples are predicted both ways, so that it takes no memory to know it."""
+        part, samples = Microbatch(2).parts(batch)[0]
+        start, kept = self._start(), []
+        try:
+            for recomputed in (True, False):
+                if not recomputed:
+                    self.close()
+                with saved_bytes(self.model) as count:
+                    self.precision.call(self.loss, self.model, part)
+                    kept.append(count() / samples / 1e6)
+        except Exception:  # a loss that takes no two samples of a batch: what is saved is not known then
+            return
+        finally:
+            self._undo = self._undo or recompute(self.model)
+            self._start_again(start)
+        now, before = kept
+        self.say(f"activations are recomputed: {now:.3g} MB a sample are kept in place of {before:.3g}")
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was found out about memory: the same run takes the same parts again."""
