@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-SAFE = frozenset({"workers", "microbatch", "checkpoint_activations", "val", "metrics", "evaluate_every", "patience"})
-"""Settings that do not touch the updates. (Recomputed and parted, a gradient is the same to rounding.)"""
+SAFE = frozenset({"workers", "checkpoint_activations", "evaluate_every", "patience"})
+"""Settings that do not touch the updates. (Parts of a batch do: dropout draws and batch norms see them one by one.)"""
 
 CONTENTS = ("params", "param_names", "rule", "initial_lr", "name")
 """What a group of parameters holds besides hyper-parameters."""
