@@ -78,27 +78,49 @@ class Runner:
         sys.stdout.flush()
 
     def sweep(self, kind: str, workloads: list[str], seeds: list[int]) -> None:
-        """Make runs at rates half a decade apart, further out until the best has worse ones on both sides."""
-        indices = {name: range(half(FIRST[kind][0]), half(FIRST[kind][1]) + 1) for name in workloads}
-        while indices:
-            self.make(
-                Order(name, contender(kind, index), seed)
-                for name, span in indices.items()
-                for index in span
-                for seed in seeds
-            )
-            indices = {
-                name: wider for name, span in indices.items() if (wider := self.widened(kind, name, seeds, span))
-            }
+        """Look for the best rate with the first seed, and make runs around it with all.
 
-    def widened(self, kind: str, name: str, seeds: list[int], span: range) -> range | None:
+        Rates are half a decade apart, further out until the best has worse ones on both sides, a quarter next to the
+        best. The best and its two neighbours are run with the other seeds as well.
+        """
+        first = seeds[:1]
+        spans = {name: range(quarter(FIRST[kind][0]), quarter(FIRST[kind][1]) + 1, 2) for name in workloads}
+        wider = spans
+        while wider:
+            self._make(kind, wider, first)
+            wider = {name: span for name in wider if (span := self._widened(kind, name, first, spans[name]))}
+            spans |= wider
+        self._make(kind, {name: self._around(kind, name, first, span) for name, span in spans.items()}, first)
+        spans = {name: range(span[0], span[-1] + 1) for name, span in spans.items()}
+        self._make(kind, {name: self._around(kind, name, first, span) for name, span in spans.items()}, seeds)
+
+    def _make(self, kind: str, spans: dict[str, range], seeds: list[int]) -> None:
+        self.make(
+            Order(name, contender(kind, index), seed)
+            for name, span in spans.items()
+            for index in span
+            for seed in seeds
+        )
+
+    def _best(self, kind: str, name: str, seeds: list[int], span: range) -> int:
+        made = [i for i in span if Order(name, contender(kind, i), seeds[0]) in self.rows]
+        return min(made, key=lambda index: self.mean(name, contender(kind, index), seeds))
+
+    def _around(self, kind: str, name: str, seeds: list[int], span: range) -> range:
+        best = self._best(kind, name, seeds, span)
+        return range(best - 1, best + 2)
+
+    def _widened(self, kind: str, name: str, seeds: list[int], span: range) -> range | None:
         """Return the rates with one more at the end where the best is; None when the best is inside."""
-        losses = {index: self.mean(name, contender(kind, index), seeds) for index in span}
-        best = min(losses, key=lambda index: losses[index])
-        if best == span[0] and best > half(WIDEST[0]):
-            return range(span[0] - 1, span[-1] + 1)
-        if best == span[-1] and best < half(WIDEST[1]) and math.isfinite(losses[best]):
-            return range(span[0], span[-1] + 2)
+        best = self._best(kind, name, seeds, span)
+        if best == span[0] and best > quarter(WIDEST[0]):
+            return range(span[0] - 2, span[-1] + 1, 2)
+        if (
+            best == span[-1]
+            and best < quarter(WIDEST[1])
+            and math.isfinite(self.mean(name, contender(kind, best), seeds))
+        ):
+            return range(span[0], span[-1] + 3, 2)
         return None
 
     def mean(self, name: str, contender: str, seeds: list[int]) -> float:
@@ -107,11 +129,11 @@ class Runner:
         return math.inf if None in finals else sum(finals) / len(finals)
 
 
-def half(rate: float) -> int:
-    """Return how many half-decades above 1 a rate is."""
-    return round(2 * math.log10(rate))
+def quarter(rate: float) -> int:
+    """Return how many quarter-decades above 1 a rate is."""
+    return round(4 * math.log10(rate))
 
 
 def contender(kind: str, index: int) -> str:
-    """Return the name of the contender whose rate is so many half-decades above 1, in two digits."""
-    return f"{kind}_{10 ** (index / 2):.2g}"
+    """Return the name of the contender whose rate is so many quarter-decades above 1, in two digits."""
+    return f"{kind}_{10 ** (index / 4):.2g}"

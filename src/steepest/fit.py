@@ -27,6 +27,7 @@ from steepest.loop.precision import Precision, check_precision
 from steepest.loop.run import place
 from steepest.loop.saving import Saving
 from steepest.loop.sitting import Evaluation, Scores, Sitting, words
+from steepest.pilot.repeats import Watched
 from steepest.record import Finding, Plan
 from steepest.report.terminal import screen
 from steepest.snapshot import only_deterministic, same_random_state_after, seed_everything
@@ -183,6 +184,8 @@ def _run(asked: SimpleNamespace, source: Source, folder: "Folder | None") -> tup
         plan = asked.plan or (folder and folder.plan()) or _measured(asked, source, budget)
         choice = pilot.build(asked.model, plan)
         optimizer, schedule = choice.optimizer, choice.schedule
+        if choice.watches:
+            source = Watched(source, lambda samples: choice.come_again(run.done(), run.position.step, samples))
         if folder is None or folder.found is None:
             choice.begin()
         if asked.plan is None:

@@ -247,11 +247,6 @@ def test_a_model_that_knows_something_is_moved_with_care():
     assert worst[-1] < before
 
 
-def test_a_loss_that_rewards_being_sure_decays_its_weights():
-    assert measure(network(), cross_entropy, batches(), 100).settings["decay"] == 0.3
-    assert measure(network(), mse, batches(), 100).settings["decay"] == 0.01
-
-
 def equation(model, x):
     """y' = -y with y(0) = 1."""
     x = x.clone().requires_grad_(True)

@@ -70,11 +70,21 @@ def test_a_sweep_ends_with_the_best_inside(best, tmp_path, monkeypatch):
     ordered = sorted(losses, key=lambda name: float(name.partition("_")[2]))
     place = ordered.index(min(losses, key=lambda name: math.inf if losses[name] is None else losses[name]))
     assert 0 < place < len(ordered) - 1
+    rates = [float(name.partition("_")[2]) for name in ordered[place - 1 : place + 2]]
+    assert rates[2] / rates[0] < 3.3  # a quarter of a decade on both sides
+
+
+def test_other_seeds_are_run_around_the_best_of_the_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(Runner, "make", made(lambda rate: abs(math.log10(rate / 1e-2))))
+    runner = Runner(tmp_path / "none.jsonl", 1)
+    runner.sweep("adamw", ["any"], [0, 1])
+    names = {order.contender for order in runner.rows if order.seed == 1}
+    assert names == {"adamw_0.0056", "adamw_0.01", "adamw_0.018"}
 
 
 def test_names_of_rates():
-    assert [contender("adamw", index) for index in (-6, -5, -1, 0)] == [
-        "adamw_0.001", "adamw_0.0032", "adamw_0.32", "adamw_1",
+    assert [contender("adamw", index) for index in (-12, -11, -10, 0)] == [
+        "adamw_0.001", "adamw_0.0018", "adamw_0.0032", "adamw_1",
     ]  # fmt: skip
 
 

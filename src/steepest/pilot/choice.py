@@ -1,4 +1,4 @@
-"""A plan made into what trains: optimizer, schedule, and the folding of first layers."""
+"""A plan made into what trains: optimizer, schedule, the folding of first layers, and the decay of what comes again."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,15 @@ from steepest.pilot.folding import Fold, Folding
 from steepest.record import Plan
 from steepest.schedules.text import parse
 
+EPOCHS, STEPS = 10.0, 100.0
+"""What weights remember of many epochs, and at the least."""
+
+ONCE = 1.25
+"""Epochs after which half of the first samples have come again."""
+
+OF_EMBEDDINGS = {"lr": 2.0, "weight_decay": 0.3}
+"""Factors of embeddings, whose rows are seen by few of the steps."""
+
 
 @dataclass
 class Choice:
@@ -24,6 +33,30 @@ class Choice:
     folding: Folding
     _model: nn.Module
     _settings: dict[str, Any]
+
+    @property
+    def watches(self) -> bool:
+        """Whether it matters if samples come again."""
+        return self._settings["forgets"]
+
+    def come_again(self, done: float, step: int, samples: int) -> str:
+        """Let weights decay as is fit for samples that come again; say so.
+
+        done: of the run, after so many steps and samples, in which half of the first had come again: 1 to 1.5 epochs.
+        A weight that decays by lr decay each step remembers 1 / (lr decay) steps. That should be some epochs, however
+        many there are (Wang & Aitchison 2024, arXiv:2405.13698): EPOCHS of them, or the run if it is shorter. A model
+        with fewer parameters than samples learns less of them by heart, and nothing where the loss is quadratic.
+        """
+        epochs, steps = ONCE / done, step / done
+        room = sum(each.numel() for group in self.optimizer.param_groups for each in group["params"])
+        room = min(1.0, room * ONCE / samples)
+        if room < 1 and self._settings["output"] is not None:
+            room = 0.0
+        remembered = max(STEPS, steps / (1 + room * epochs / EPOCHS))
+        decay = 2 / (self._settings["rate"] * remembered)  # the rate is half of its peak in the mean
+        for group in self.optimizer.param_groups:
+            group["weight_decay"] *= decay / self._settings["decay"]
+        return f"samples come again, some {epochs:.3g} times in this run: weights decay by {decay:.2g} times the rate"
 
     @torch.no_grad()
     def begin(self) -> None:
@@ -53,20 +86,25 @@ def build(model: nn.Module, plan: Plan) -> Choice:
 
 def assign(model: nn.Module, settings: dict[str, Any]) -> Groups:
     """Return the groups of parameters: Muon for hidden matrices, AdamW for the rest and for both ends."""
-    parameters = dict(model.named_parameters())
+    rate, decay, output = settings["rate"], settings["decay"], settings["output"]
+    plain = groups(model, lr=rate, weight_decay=decay)
+    embeddings = {each.name for each in plain.assignments if each.why.startswith("embedding")}
     overrides: dict[str, dict[str, Any]] = {name: {"rule": "adamw"} for name in settings["inputs"]}
-    output = settings["output"]
+    for name in embeddings:
+        overrides[name] = {"lr": rate * OF_EMBEDDINGS["lr"], "weight_decay": decay * OF_EMBEDDINGS["weight_decay"]}
     if output is not None and output["size"] > 1:
-        layer = output["layer"]
-        for name in (f"{layer}.weight".lstrip("."), f"{layer}.bias".lstrip(".")):
-            if name in parameters:
-                overrides.setdefault(name, {})["lr"] = settings["rate"] * output["size"]
-    missing = [name for name in overrides if name not in parameters]
+        layer, size = output["layer"], output["size"]
+        names = (f"{layer}.weight".lstrip("."), f"{layer}.bias".lstrip("."))
+        for each in plain.assignments:
+            if each.name in names:  # units of the output do not make it forget faster
+                new = {"lr": rate * size, "weight_decay": each.weight_decay / size}
+                overrides.setdefault(each.name, {}).update(new)
+    missing = overrides.keys() - {each.name for each in plain.assignments}
     if missing:
         raise ValueError(
-            f"The plan was made for another model: {type(model).__name__} has no parameter {missing[0]!r}."
+            f"The plan was made for another model: {type(model).__name__} has no parameter {min(missing)!r}."
         )
-    assigned = groups(model, lr=settings["rate"], weight_decay=settings["decay"], overrides=overrides)
+    assigned = groups(model, lr=rate, weight_decay=decay, overrides=overrides)
     for group in assigned:
         if group["rule"] == "adamw":
             group["eps"] = 1e-12  # so that steps have no scale: a loss times 1e-4 is trained as the loss

@@ -20,9 +20,6 @@ from steepest.record import Decision, Plan
 from steepest.snapshot import same_random_state_after
 
 RATE, DECAY, SCHEDULE = 0.01, 0.01, "warmup(0.05) * linear()"
-DECAY_OF_CHOICES = 0.3
-"""Of a loss that is not quadratic: what rewards being sure, as cross-entropy, has no finite weights to arrive at."""
-
 RATE_OF_EQUATIONS = 0.03
 """Of a loss that is made of derivatives: an equation has no noise."""
 
@@ -60,8 +57,8 @@ def measure(
             f"The model {type(model).__name__} has no parameter that requires a gradient, so there is nothing to train."
         )
     settings: dict[str, Any] = {
-        "rate": RATE, "decay": DECAY, "schedule": SCHEDULE, "rounding": rounding, "inputs": {}, "anew": [],
-        "output": None,
+        "rate": RATE, "decay": DECAY, "forgets": True, "schedule": SCHEDULE, "rounding": rounding, "inputs": {},
+        "anew": [], "output": None,
     }  # fmt: skip
     pilot = Pilot(model, loss, forward)
     if (steps is None or steps >= SHORTEST) and rounding == "nearest":  # units are for weights of 32 bits
@@ -122,11 +119,9 @@ class Pilot:
         if knows > GOOD:
             why = f"the model knows something already: its predictions fit other samples {knows:.0%} worse"
             self._rate(settings, RATE_OF_TRAINED, why)
-        elif output is None:
-            settings["decay"] = DECAY_OF_CHOICES
 
     def _rate(self, settings: dict[str, Any], rate: float, why: str) -> None:
-        settings["rate"] = rate
+        settings["rate"], settings["forgets"] = rate, False
         self.decide("rate", f"{rate:g}", why)
 
     def evaluate(self, batch: Any, gradient: bool) -> Tensor:
@@ -209,9 +204,9 @@ def _of_another_sample(module: nn.Module, inputs: tuple[Any, ...], output: Any) 
 
 
 def _about_decay(settings: dict[str, Any]) -> str:
-    if settings["decay"] == DECAY:
-        return "little: the loss has finite weights to arrive at, or nothing is known of it"
-    return "much: the loss is not quadratic, and rewards ever larger weights; they would be learned by heart"
+    if settings["forgets"]:
+        return "little, and more once samples come again, which could be learned by heart"
+    return "little: the weights know something, or an equation, that is not to be forgotten"
 
 
 def _rules(assigned: list[dict[str, Any]]) -> str:
