@@ -66,20 +66,12 @@ class Watched:
 
     def __init__(self, source: Source, found: Callable[[int], str]) -> None:
         self._source, self._found = source, found
-        self.batches, self.samples = source.batches, source.samples
+        self.batches, self.samples, self.say = source.batches, source.samples, source.say
         self.repeats = Repeats()
-
-    @property
-    def say(self) -> Callable[[str], None]:
-        """What is called with a sentence when batches have to be read again."""
-        return self._source.say
-
-    @say.setter
-    def say(self, say: Callable[[str], None]) -> None:
-        self._source.say = say
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
         """Yield the batches of one epoch from batch `start` on."""
+        self._source.say = self.say
         for batch in self._source.epoch(number, start):
             if not self.repeats.known and self.repeats.look(batch):
                 self.say(self._found(self.repeats.samples))
