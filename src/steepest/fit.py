@@ -125,9 +125,9 @@ def fit(  # noqa: PLR0913
     each time; one that cannot raises an error with its name.
     seed: of the data's order and of every random number generator; they are set when training begins.
     workers: processes that read the data. device: where to train; None: where the model is.
-    out: a folder for `events.jsonl` and `checkpoints/`. checkpoint_every: in steps; None: every five minutes. The last
-    `keep` checkpoints and the best are kept. resume: "auto": go on from the newest sound checkpoint in `out`, exactly;
-    "never": refuse a folder that holds a run.
+    out: a folder for `events.jsonl`, `plan.json` and `checkpoints/`. checkpoint_every: in steps; None: every five
+    minutes. The last `keep` checkpoints and the best are kept. resume: "auto": go on from the newest sound checkpoint in
+    `out`, exactly; "never": refuse a folder that holds a run.
     log: show progress; or where else to write numbers: "tensorboard", "wandb", "mlflow", "trackio", a function(row), or
     a list of these; False: show nothing.
 
@@ -281,6 +281,21 @@ class Folder:
         plan = None if self.found is None else self.found.facts["plan"]
         return None if plan is None else Plan.from_dict(plan)
 
+    def plan_keeper(self, plan: Plan, say: Callable[[str], None]) -> Callable[[dict[str, Any]], None]:
+        """Return what writes the plan beside the events, when a row of the first step comes: before, there is no run.
+
+        A run does not fail because the plan cannot be written.
+        """
+
+        def keep(row: dict[str, Any]) -> None:
+            if row["step"] == 0:
+                try:
+                    plan.save(self.path / "plan.json")
+                except OSError as error:
+                    say(f"plan.json was not written: {error}")
+
+        return keep
+
     def best(self) -> Path | None:
         """Return where the checkpoint with the lowest loss on val is."""
         best = self.checkpoints.best()
@@ -329,6 +344,8 @@ def _train(sitting: Sitting, folder: Folder | None, about: About, log: Any) -> s
     sitting.troubles.append(loggers.problems)
     if about.plan is not None and run.position.step == 0:
         sitting.view.say(str(about.plan))
+        if folder is not None:
+            journal.listeners.append(folder.plan_keeper(about.plan, sitting.view.say))
     status = "failed"
     try:
         status = sitting.train()

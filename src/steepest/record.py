@@ -1,7 +1,9 @@
 """What a run says about itself: plain data that can be read without a model."""
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,11 +29,27 @@ class Finding:
 
 @dataclass(frozen=True)
 class Decision:
-    """One choice made for the user: what was decided, its value, and why."""
+    """One choice made for the user: what was decided, its value, and why.
+
+    evidence: the numbers it rests on. alternative: what else could have been chosen. regret: change of the choice, as
+    "half the rate" -> by what part the loss is expected to end higher.
+    """
 
     what: str
     value: str
     why: str
+    evidence: dict[str, float] = field(default_factory=dict)
+    alternative: str = ""
+    regret: dict[str, float] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """Return the value, and what is to be said about it."""
+        evidence = ", ".join(f"{name} {number:.3g}" for name, number in self.evidence.items())
+        regret = ", ".join(f"{change} would cost {part:.0%} of loss" for change, part in self.regret.items())
+        lines = [self.value, self.why, evidence and f"measured: {evidence}", regret and f"expected: {regret}"]
+        if self.alternative:
+            lines.append(f"instead of: {self.alternative}")
+        return [line for line in lines if line]
 
 
 @dataclass(frozen=True)
@@ -57,8 +75,14 @@ class Plan:
         return cls(decisions, plan["settings"], plan["spent"])
 
     def save(self, path: str | Path) -> None:
-        """Write the plan to a JSON file."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+        """Write the plan to a JSON file, whole or not at all."""
+        path = Path(path)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            beside.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -72,5 +96,8 @@ class Plan:
 
     def __str__(self) -> str:
         width = max((len(decision.what) for decision in self.decisions), default=0)
-        lines = (f"{each.what:<{width}}  {each.value}\n{'':<{width}}  {each.why}" for each in self.decisions)
-        return "\n".join(lines)
+        return "\n".join(
+            f"{what:<{width}}  {line}"
+            for decision in self.decisions
+            for what, line in zip_longest([decision.what], decision.lines(), fillvalue="")
+        )

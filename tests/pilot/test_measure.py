@@ -195,7 +195,8 @@ def test_a_plan_is_explained_kept_and_repeated(tmp_path):
     made.save(tmp_path / "plan.json")
     again = Plan.load(tmp_path / "plan.json")
     assert again == made
-    first = fit(model, mse, data, steps=120, log=False)
+    first = fit(model, mse, data, steps=120, log=False, out=tmp_path / "run")
+    assert Plan.load(tmp_path / "run" / "plan.json") == made
     second = fit(twin, mse, data, steps=120 - made.spent, plan=again, log=False)
     assert first.plan == made
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))

@@ -14,9 +14,10 @@ from steepest.loop import Loss
 from steepest.loop.checks import check_loss, split_outputs
 from steepest.pilot.choice import assign
 from steepest.pilot.folding import Fold, Inputs
+from steepest.pilot.note import Found, decisions
 from steepest.pilot.output import Output, measure_output
 from steepest.pilot.trace import Ends, find_ends, hooks
-from steepest.record import Decision, Plan
+from steepest.record import Plan
 from steepest.snapshot import same_random_state_after
 
 RATE, DECAY, SCHEDULE = 0.01, 0.01, "warmup(0.05) * linear()"
@@ -27,6 +28,8 @@ RATE_OF_TRAINED = 0.003
 GOOD = 0.1
 """A model knows something when its predictions fit their own targets better, by such a part of the loss, than those of
 other samples."""
+
+REGRET = {"half the rate": 0.05, "twice the rate": 0.05}
 
 SHORTEST = 50
 """Runs of fewer steps are not worth a measurement."""
@@ -56,21 +59,30 @@ def measure(
         raise ValueError(
             f"The model {type(model).__name__} has no parameter that requires a gradient, so there is nothing to train."
         )
-    settings: dict[str, Any] = {
-        "rate": RATE, "decay": DECAY, "forgets": True, "schedule": SCHEDULE, "rounding": rounding, "inputs": {},
-        "anew": [], "output": None,
-    }  # fmt: skip
     pilot = Pilot(model, loss, forward)
+    found = Found()
     if (steps is None or steps >= SHORTEST) and rounding == "nearest":  # units are for weights of 32 bits
-        pilot.look(list(islice(batches, 2)), settings)
-    pilot.decide("rule", _rules(assign(model, settings)), "Muon steps equally far in all directions; AdamW the rest")
-    if settings["rate"] == RATE:
-        pilot.decide("rate", f"{RATE:g}", "steps are in units of what they change, so that one rate serves; not tuned")
-    pilot.decide("decay", f"{settings['decay']:g}", _about_decay(settings))
-    pilot.decide("schedule", SCHEDULE, "a short warm-up, then in a line to zero at the end of the run")
-    if pilot.spent:
-        pilot.decide("cost", f"{math.ceil(pilot.spent)} updates", "what measuring took of the run's steps")
-    return Plan(tuple(pilot.decisions), settings, math.ceil(pilot.spent))
+        found = pilot.look(list(islice(batches, 2)))
+    settings = {"rounding": rounding, **settle(found, pilot.names)}
+    spent = math.ceil(pilot.spent)
+    return Plan(decisions(found, settings, assign(model, settings), spent), settings, spent)
+
+
+def settle(found: Found, names: dict[Tensor, str]) -> dict[str, Any]:
+    """Return what the facts come to, as plain data."""
+    rate, forgets, output = RATE, True, None
+    if found.ends.differentiated:
+        rate, forgets = RATE_OF_EQUATIONS, False
+    elif found.knows > GOOD:
+        rate, forgets = RATE_OF_TRAINED, False
+    if found.output is not None and found.ends.last is not None:
+        layer = names[found.ends.last.weight].removesuffix("weight").removesuffix(".")
+        output = {"layer": layer, "size": found.output.size, "shift": found.output.shift.tolist()}
+    return {
+        "rate": rate, "decay": DECAY, "forgets": forgets, "schedule": SCHEDULE, "output": output,
+        "inputs": {names[fold.weight]: fold.plain() for fold in found.folds},
+        "anew": [names[fold.weight] for fold in found.anew], "regret": dict(REGRET),
+    }  # fmt: skip
 
 
 class Pilot:
@@ -80,49 +92,27 @@ class Pilot:
         self.model, self._loss, self._forward = model, loss, forward
         self.names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
         self.spent = 0.0
-        self.decisions: list[Decision] = []
 
-    def decide(self, what: str, value: str, why: str) -> None:
-        """Write a decision down."""
-        self.decisions.append(Decision(what, value, why))
-
-    def look(self, batches: list[Any], settings: dict[str, Any]) -> None:
-        """Measure the model, and write into the settings what is made of it."""
+    def look(self, batches: list[Any]) -> Found:
+        """Measure the model, and leave it as it is."""
+        found = Found()
         if not batches:
-            return
+            return found
         with self.as_it_was([]):
-            ends = find_ends(self.model, lambda: self.evaluate(batches[0], gradient=True))
-        if ends.differentiated:
-            self._rate(settings, RATE_OF_EQUATIONS, "the loss is made of derivatives: an equation bears a larger rate")
-            return
+            found.ends = find_ends(self.model, lambda: self.evaluate(batches[0], gradient=True))
+        if found.ends.differentiated:
+            return found
         try:
-            with self.as_it_was(ends.first):
-                self._measure(ends, batches, settings)
+            with self.as_it_was(found.ends.first):
+                knows = self._knows(batches)
+                folds = self._inputs(found.ends, batches)
+                anew = self._begin_anew(folds, batches)
+                output = self._output(found.ends, batches[0])
         except Exception as error:  # a loss may need gradients, or state, that this way of asking does not give it
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            self.decide("units", "as they are", f"the loss cannot be asked without a step: {reason}")
-
-    def _measure(self, ends: Ends, batches: list[Any], settings: dict[str, Any]) -> None:
-        knows = self._knows(batches)
-        folds = self._inputs(ends, batches)
-        anew = self._begin_anew(folds, batches)
-        output = self._output(ends, batches[0])
-        if folds:
-            self.decide("inputs", f"in units of their deviation, for {len(folds)} weights", _about(folds, anew))
-            settings["inputs"] = {self.names[fold.weight]: fold.plain() for fold in folds}
-            settings["anew"] = [self.names[fold.weight] for fold in anew]
-        if output is not None and ends.last is not None:
-            why = f"the loss is quadratic in the prediction (to {output.bend:.1g}), and targets deviate so far from it"
-            self.decide("outputs", f"in units of {output.size:.3g}", why)
-            layer = self.names[ends.last.weight].removesuffix("weight").removesuffix(".")
-            settings["output"] = {"layer": layer, "size": output.size, "shift": output.shift.tolist()}
-        if knows > GOOD:
-            why = f"the model knows something already: its predictions fit other samples {knows:.0%} worse"
-            self._rate(settings, RATE_OF_TRAINED, why)
-
-    def _rate(self, settings: dict[str, Any], rate: float, why: str) -> None:
-        settings["rate"], settings["forgets"] = rate, False
-        self.decide("rate", f"{rate:g}", why)
+            found.trouble = (str(error).splitlines() or [type(error).__name__])[0]
+            return found
+        found.knows, found.folds, found.anew, found.output = knows, folds, anew, output
+        return found
 
     def evaluate(self, batch: Any, gradient: bool) -> Tensor:
         """Return the loss of a batch; with the same random numbers each time (dropout)."""
@@ -203,27 +193,8 @@ def _of_another_sample(module: nn.Module, inputs: tuple[Any, ...], output: Any) 
     return output
 
 
-def _about_decay(settings: dict[str, Any]) -> str:
-    if settings["forgets"]:
-        return "little, and more once samples come again, which could be learned by heart"
-    return "little: the weights know something, or an equation, that is not to be forgotten"
-
-
-def _rules(assigned: list[dict[str, Any]]) -> str:
-    counts: dict[str, int] = {}
-    for group in assigned:
-        counts[group["rule"]] = counts.get(group["rule"], 0) + len(group["params"])
-    return ", ".join(f"{rule} for {count} tensors" for rule, count in counts.items())
-
-
 def _size(fold: Fold) -> float:
     """Return the root mean square of what a first layer adds up."""
     weight = fold.weight.detach()
     moving = (weight * fold.scale * (fold.inverse != 0)).flatten(1).square().sum(1)
     return math.sqrt(float((moving + fold.shifted(weight).square()).mean()))
-
-
-def _about(folds: list[Fold], anew: list[Fold]) -> str:
-    scales = torch.cat([fold.scale[fold.inverse != 0].flatten().double() for fold in folds])
-    spread = f"they deviate by {scales.min():.2g} to {scales.max():.2g}" if len(scales) else "all are constant"
-    return spread + ("; their first weights are begun anew in these units" if anew else "")

@@ -24,12 +24,13 @@ class Ends:
     """The layers at the two ends. first: those that data enters; last: a Linear whose output is the prediction.
 
     differentiated: the loss is made of derivatives of the model with regard to its inputs, as where an equation is
-    solved: the inputs ask for a gradient.
+    solved: the inputs ask for a gradient. foreign: how many layers that data enters are left out.
     """
 
     first: list[nn.Module] = field(default_factory=list)
     last: nn.Linear | None = None
     differentiated: bool = False
+    foreign: int = 0
 
 
 @contextmanager
@@ -69,8 +70,9 @@ def find_ends(model: nn.Module, evaluate: Callable[[], Any]) -> Ends:
     with hooks(layers, watch), hooks([model], arrive):
         evaluate()
     plain = plain_layers(model)
-    first = [layer for layer, call in calls.items() if call.data and layer in plain]
-    return Ends(first, _last(calls, outputs, plain), differentiated=bool(asking))
+    entered = [layer for layer, call in calls.items() if call.data]
+    first = [layer for layer in entered if layer in plain]
+    return Ends(first, _last(calls, outputs, plain), bool(asking), len(entered) - len(first))
 
 
 def _last(calls: dict[nn.Module, Calls], outputs: list[Any], plain: set[nn.Module]) -> nn.Linear | None:

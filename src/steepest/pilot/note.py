@@ -1,0 +1,110 @@
+"""What was measured, and the note that explains what is made of it."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from steepest.groups import Groups
+from steepest.pilot.folding import Fold
+from steepest.pilot.output import Output
+from steepest.pilot.trace import Ends
+from steepest.record import Decision
+from steepest.schedules.text import parse
+
+
+@dataclass
+class Found:
+    """What was measured of a model.
+
+    knows: part of the loss that it saves by knowing something. folds: of first layers; anew: those that begin anew.
+    output: None where the loss is not quadratic in the prediction. trouble: why something could not be measured.
+    """
+
+    ends: Ends = field(default_factory=Ends)
+    knows: float = 0.0
+    folds: list[Fold] = field(default_factory=list)
+    anew: list[Fold] = field(default_factory=list)
+    output: Output | None = None
+    trouble: str = ""
+
+
+def decisions(found: Found, settings: dict[str, Any], assigned: Groups, spent: int) -> tuple[Decision, ...]:
+    """Return each choice with what it rests on."""
+    made = [
+        *_inputs(found), *_outputs(found), *_left_alone(found), _rule(assigned), _rate(found, settings),
+        _decay(settings), _schedule(settings["schedule"]),
+    ]  # fmt: skip
+    if spent:
+        made.append(Decision("cost", f"{spent} updates", "what measuring took of the run's steps"))
+    return tuple(made)
+
+
+def _inputs(found: Found) -> list[Decision]:
+    if not found.folds:
+        return []
+    scales = torch.cat([fold.scale[fold.inverse != 0].flatten().double() for fold in found.folds])
+    evidence = {"least deviation": float(scales.min()), "greatest": float(scales.max())} if len(scales) else {}
+    why = "large inputs would be learned first, and small ones late"
+    if found.anew:
+        why += "; raw ones drown the first layer, so that its weights begin anew in these units"
+    value = f"in units of their deviation, for {len(found.folds)} weights"
+    return [Decision("inputs", value, why, evidence, "inputs as they are")]
+
+
+def _outputs(found: Found) -> list[Decision]:
+    output = found.output
+    if output is None:
+        return []
+    why = "the loss is quadratic in the prediction, and so far are targets from it"
+    if bool(output.shift.any()):
+        why += "; the last bias begins at their mean"
+    evidence = {"deviation": output.size, "not quadratic by": output.bend}
+    return [Decision("outputs", f"in units of {max(1.0, output.size):.3g}", why, evidence, "outputs as they are")]
+
+
+def _left_alone(found: Found) -> list[Decision]:
+    made = []
+    if found.ends.foreign:
+        why = "their weights are frozen, shared, made by a parametrisation, or not real numbers in 32 bits"
+        made.append(Decision("left alone", f"{found.ends.foreign} layers that data enters", why))
+    if found.trouble:
+        made.append(Decision("units", "as they are", f"the loss cannot be asked without a step: {found.trouble}"))
+    return made
+
+
+def _rule(assigned: Groups) -> Decision:
+    counts = Counter(each.rule for each in assigned.assignments)
+    value = ", ".join(f"{rule} for {count} tensors" for rule, count in counts.items())
+    why = "Muon steps hidden matrices equally far in all directions; AdamW steps the rest"
+    return Decision("rule", value, why, alternative="AdamW for every tensor, whose best rate lies anywhere")
+
+
+def _rate(found: Found, settings: dict[str, Any]) -> Decision:
+    value, evidence = f"{settings['rate']:g}", {}
+    if found.ends.differentiated:
+        why = "the loss is made of derivatives: an equation has no noise, and bears a larger rate"
+    elif not settings["forgets"]:
+        why = f"the model knows something already: its predictions fit other samples {found.knows:.0%} worse"
+        evidence = {"saved by knowing": found.knows}
+    else:
+        why = "steps are in units of what they change, so that one rate serves; not tuned"
+    return Decision("rate", value, why, evidence, "a search, which costs more than it finds", settings["regret"])
+
+
+def _decay(settings: dict[str, Any]) -> Decision:
+    value = f"{settings['decay']:g}"
+    if settings["forgets"]:
+        why = "little; more once samples come again, which could be learned by heart"
+        return Decision(
+            "decay", value, why, alternative="much from the start, which hurts where samples are drawn anew"
+        )
+    return Decision("decay", value, "little: what the weights know, or an equation, is not to be forgotten")
+
+
+def _schedule(text: str) -> Decision:
+    schedule = parse(text)
+    bars = "".join("▁▂▃▄▅▆▇█"[min(7, int(8 * schedule(step, 24)))] for step in range(24))
+    why = "a short warm-up, then in a line to zero at the end of the run"
+    return Decision("schedule", f"{text}  {bars}", why, alternative="cosine, which ends alike")
