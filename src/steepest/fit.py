@@ -126,8 +126,8 @@ def fit(  # noqa: PLR0913
     seed: of the data's order and of every random number generator; they are set when training begins.
     workers: processes that read the data. device: where to train; None: where the model is.
     out: a folder for `events.jsonl`, `plan.json` and `checkpoints/`. checkpoint_every: in steps; None: every five
-    minutes. The last `keep` checkpoints and the best are kept. resume: "auto": go on exactly from the newest sound checkpoint
-    in `out`; "never": refuse a folder that holds a run.
+    minutes. The last `keep` checkpoints and the best are kept. resume: "auto": go on exactly from the newest sound
+    checkpoint in `out`; "never": refuse a folder that holds a run.
     log: show progress; or where else to write numbers: "tensorboard", "wandb", "mlflow", "trackio", a function(row), or
     a list of these; False: show nothing.
 
