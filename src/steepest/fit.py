@@ -27,6 +27,7 @@ from steepest.loop.precision import Precision, check_precision
 from steepest.loop.run import place
 from steepest.loop.saving import Saving
 from steepest.loop.sitting import Evaluation, Scores, Sitting, words
+from steepest.pilot.noise import Noise
 from steepest.pilot.repeats import Watched
 from steepest.record import Finding, Plan
 from steepest.report.terminal import screen
@@ -47,7 +48,8 @@ class Result:
     status: "finished", "stopped" by patience, "interrupted" by Ctrl-C, or "terminated" by SIGTERM. steps: updates done;
     skipped: how many of them were not made because the loss was not finite. history: rows as
     `steepest.loop.journal.Journal` describes them. plan: None when the optimizer was given. best: the checkpoint with
-    the lowest loss on val, None without val or out.
+    the lowest loss on val, None without val or out. noise_scale: the batch, in samples, from which larger ones begin to
+    be wasted (McCandlish et al. 2018), as the end of the run has it; None when it was not read.
     """
 
     model: nn.Module
@@ -59,6 +61,7 @@ class Result:
     skipped: int
     seconds: float
     best: Path | None = None
+    noise_scale: float | None = None
     findings: list[Finding] = field(default_factory=list)
 
     def last(self, name: str) -> float:
@@ -158,7 +161,8 @@ def fit(  # noqa: PLR0913
         saving = None if folder is None else Saving(run, folder.checkpoints, checkpoint_every, lambda: about.facts(run))
         start = about.start(run, secrets.token_hex(8) if folder is None else folder.checkpoints.run)
         sitting = Sitting(run, Journal(run, start, file), view, evaluation, saving)
-        return _sit(sitting, folder, about, log)
+        noise = Noise(run.optimizer, run.source) if isinstance(run.source, Watched) else None
+        return _sit(sitting, folder, about, noise, log)
 
 
 def _check(asked: SimpleNamespace) -> None:
@@ -180,12 +184,15 @@ def _run(asked: SimpleNamespace, source: Source, folder: "Folder | None") -> tup
     """Return the run, set up by a plan where no optimizer was given."""
     budget = budget_of(asked.steps, asked.epochs, asked.time, source.batches)
     optimizer, schedule, plan = asked.optimizer, asked.schedule, None
+
+    def come_again(samples: int) -> str:
+        return choice.come_again(run.done(), run.position.step, samples)
+
     if optimizer is None:
         plan = asked.plan or (folder and folder.plan()) or _measured(asked, source, budget)
         choice = pilot.build(asked.model, plan)
         optimizer, schedule = choice.optimizer, choice.schedule
-        if choice.watches:
-            source = Watched(source, lambda samples: choice.come_again(run.done(), run.position.step, samples))
+        source = Watched(source, come_again if choice.watches else None)
         if folder is None or folder.found is None:
             choice.begin()
         if asked.plan is None:
@@ -208,17 +215,21 @@ def _measured(asked: SimpleNamespace, source: Source, budget: Budget) -> Plan:
         return pilot.measure(asked.model, asked.loss, moved, budget.steps, rounding=rounding, forward=forward)
 
 
-def _sit(sitting: Sitting, folder: "Folder | None", about: "About", log: Any) -> Result:
+def _sit(sitting: Sitting, folder: "Folder | None", about: "About", noise: Noise | None, log: Any) -> Result:
     """Take up what is there, train, and return what came of it."""
     run, began = sitting.run, perf_counter()
+    if noise is not None:
+        sitting.journal.listeners.append(noise.hear)
     status = _taken_up(folder, sitting, about) or _train(sitting, folder, about, log)
     run.average.keep()
     seconds = perf_counter() - began
     sitting.view.say(_farewell(run, status, seconds, folder))
+    if noise is not None and noise.scale() is not None:
+        sitting.view.say(str(noise))
     return Result(
         model=run.model, plan=about.plan, history=sitting.journal.history, out=None if folder is None else folder.path,
         status=status, steps=run.position.step, skipped=run.position.skipped, seconds=seconds,
-        best=None if folder is None else folder.best(),
+        best=None if folder is None else folder.best(), noise_scale=None if noise is None else noise.scale(),
     )  # fmt: skip
 
 

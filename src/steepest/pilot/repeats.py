@@ -62,18 +62,22 @@ class Repeats:
 
 
 class Watched:
-    """A source whose batches are looked at. Once samples are known to come again, what `found` returns is said."""
+    """A source whose batches are looked at. Once samples are known to come again, what `found` returns is said.
 
-    def __init__(self, source: Source, found: Callable[[int], str]) -> None:
+    rows: samples in the newest batch. found: None where it does not matter if samples come again.
+    """
+
+    def __init__(self, source: Source, found: Callable[[int], str] | None) -> None:
         self._source, self._found = source, found
         self.batches, self.samples, self.say = source.batches, source.samples, source.say
-        self.repeats = Repeats()
+        self.repeats, self.rows = Repeats(), 0
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
         """Yield the batches of one epoch from batch `start` on."""
         self._source.say = self.say
         for batch in self._source.epoch(number, start):
-            if not self.repeats.known and self.repeats.look(batch):
+            self.rows = count_samples(batch)
+            if self._found is not None and not self.repeats.known and self.repeats.look(batch):
                 self.say(self._found(self.repeats.samples))
             yield batch
 
