@@ -4,6 +4,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -11,8 +12,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 RESULTS = Path(__file__).parent / "results"
-FIRST = {"adamw": (1e-3, 3.2e-2), "muon": (1e-3, 3.2e-2), "sgd": (1e-2, 3.2e-1)}
-"""Where the sweep of a kind begins, lowest and highest rate."""
+
+
+class Sweep(NamedTuple):
+    """What is swept: contenders of a prefix, beginning with these rates, the lowest and the highest."""
+
+    prefix: str
+    lowest: float
+    highest: float
+
+
+FIRST = {
+    "adamw": Sweep("adamw", 1e-3, 3.2e-2),
+    "muon": Sweep("muon", 1e-3, 3.2e-2),
+    "sgd": Sweep("sgd", 1e-2, 3.2e-1),
+    "standardised": Sweep("standardised_adamw", 1e-3, 3.2e-2),
+}
+"""Kind of sweep -> where it begins."""
 
 WIDEST = (1e-6, 1e2)
 FIELDS = ("workload", "contender", "seed")
@@ -35,10 +51,13 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 class Runner:
-    """Makes runs and keeps them in a file; a run that is in it already is not made again."""
+    """Makes runs and keeps them in a file; a run that is in it already is not made again.
 
-    def __init__(self, path: Path, jobs: int) -> None:
-        self.path, self.jobs = path, jobs
+    suite: the folder of one whose workloads are to be known. points: on a curve; as many as usual where not given.
+    """
+
+    def __init__(self, path: Path, jobs: int, suite: Path | None = None, points: int | None = None) -> None:
+        self.path, self.jobs, self.suite, self.points = path, jobs, suite, points
         self.rows = {Order(*(row[key] for key in FIELDS)): row for row in read(path)}
         if path.exists():
             whole = path.read_bytes().rfind(b"\n") + 1
@@ -52,7 +71,7 @@ class Runner:
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
         context = multiprocessing.get_context("spawn")
-        self.pool = ProcessPoolExecutor(self.jobs, context, harness.warm)
+        self.pool = ProcessPoolExecutor(self.jobs, context, harness.warm, (self.suite,))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -63,7 +82,8 @@ class Runner:
         from pilot import harness
 
         missing = [order for order in dict.fromkeys(orders) if order not in self.rows]
-        for future in as_completed([self.pool.submit(harness.run, *order) for order in missing]):
+        points = self.points or harness.POINTS
+        for future in as_completed([self.pool.submit(harness.run, *order, points) for order in missing]):
             self.keep(future.result())
 
     def keep(self, row: dict[str, Any]) -> None:
@@ -73,7 +93,7 @@ class Runner:
             file.write(json.dumps(row) + "\n")
         final = "-" if row["final"] is None else f"{row['final']:.5g}"
         print(
-            f"{row['workload']:20} {row['contender']:16} {row['seed']}  {final:10} {row['cpu']:6.2f} s {row['error']}"
+            f"{row['workload']:32} {row['contender']:24} {row['seed']}  {final:10} {row['cpu']:6.2f} s {row['error']}"
         )
         sys.stdout.flush()
 
@@ -84,7 +104,7 @@ class Runner:
         best. The best and its two neighbours are run with the other seeds as well.
         """
         first = seeds[:1]
-        spans = {name: range(quarter(FIRST[kind][0]), quarter(FIRST[kind][1]) + 1, 2) for name in workloads}
+        spans = {name: range(quarter(FIRST[kind].lowest), quarter(FIRST[kind].highest) + 1, 2) for name in workloads}
         wider = spans
         while wider:
             self._make(kind, wider, first)
@@ -136,4 +156,16 @@ def quarter(rate: float) -> int:
 
 def contender(kind: str, index: int) -> str:
     """Return the name of the contender whose rate is so many quarter-decades above 1, in two digits."""
-    return f"{kind}_{10 ** (index / 4):.2g}"
+    return at(kind, 10 ** (index / 4))
+
+
+def at(kind: str, rate: float) -> str:
+    """Return the name of the contender of a sweep with that rate, in two digits."""
+    return f"{FIRST[kind].prefix}_{rate:.2g}"
+
+
+def kind_of(contender: str) -> str | None:
+    """Return the kind of sweep that a contender is of, None when it is of none."""
+    prefix, _, rate = contender.rpartition("_")
+    number = re.fullmatch(r"[0-9.]+(e[+-]?[0-9]+)?", rate)
+    return next((kind for kind, sweep in FIRST.items() if number and sweep.prefix == prefix), None)

@@ -1,5 +1,7 @@
 """Deep perceptrons: 12 layers of tanh without normalisation, 24 residual ones that predict quantiles."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -40,9 +42,9 @@ def quantiles(model: nn.Module, batch: Batch) -> Tensor:
     return torch.maximum(LEVELS * above, (LEVELS - 1) * above).mean()
 
 
-def tanh12() -> nn.Module:
-    """Return 12 layers of weights."""
-    hidden = [layer for _ in range(10) for layer in (nn.Linear(64, 64), nn.Tanh())]
+def perceptron(layers: int) -> nn.Module:
+    """Return so many layers of weights."""
+    hidden = [layer for _ in range(layers - 2) for layer in (nn.Linear(64, 64), nn.Tanh())]
     return nn.Sequential(nn.Linear(6, 64), nn.Tanh(), *hidden, nn.Linear(64, 1))
 
 
@@ -55,6 +57,8 @@ def workloads() -> list[Workload]:
     """Return two."""
     draw = torch.Generator().manual_seed(5)
     return [
-        Workload("tanh12", "deep", seeded(tanh12), squared, drawn(waves), [waves(draw, 2000)], 64, 1200),
+        Workload(
+            "tanh12", "deep", seeded(partial(perceptron, 12)), squared, drawn(waves), [waves(draw, 2000)], 64, 1200
+        ),
         Workload("residual24", "deep", seeded(residual24), quantiles, drawn(spread), [spread(draw, 2000)], 64, 400),
     ]
