@@ -69,7 +69,8 @@ class Meter:
             done = len(self.curve) + 1
             if done < self.points and self.used >= self.workload.steps * done / self.points:
                 with self.clock.spare():
-                    self.look(validate(self.workload, self.model))
+                    loss = validate(self.workload, self.model)
+                self.look(loss)
             yield batch
 
     def look(self, loss: float) -> None:

@@ -1,6 +1,5 @@
 """A run is charged for what it spends, and a file of results is gone on with."""
 
-import dataclasses
 import importlib
 import json
 import math
@@ -10,15 +9,6 @@ import torch
 from pilot import harness, score
 from pilot.contenders import full_name
 from pilot.run import Order, Runner, contender
-from pilot.workloads import every
-
-
-@pytest.fixture
-def short(monkeypatch):
-    """One workload of 24 steps."""
-    workload = dataclasses.replace(every()["overfit_few"], steps=24)
-    monkeypatch.setattr(harness, "every", lambda: {"short": workload})
-    return workload
 
 
 @pytest.mark.parametrize("name", ["adamw_0.01", "muon_0.01", "sgd_0.1"])
@@ -108,5 +98,35 @@ def test_ratios():
 
 def test_time_to_a_loss():
     """Between two points of the curve the loss goes in a line."""
-    assert score.reached([(5.0, 3.0), (10.0, 1.0)], 4.0, 2.0, 10) == pytest.approx(0.75)
-    assert score.reached([(5.0, 3.0), (10.0, 1.0)], 4.0, 0.5, 10) == math.inf
+    assert score.reached([(5.0, 3.0), (10.0, 1.0)], 4.0, 2.0) == pytest.approx(7.5)
+    assert score.reached([(5.0, 3.0), (10.0, 1.0)], 4.0, 0.5) == math.inf
+
+
+def test_a_spike():
+    """Half as much again as at the beginning, of a loss that may be negative too."""
+    for initial, calm, high in ((2.0, 2.9, 3.1), (-2.0, -1.1, -0.9)):
+        for value, spiked in ((calm, False), (high, True), (None, True)):
+            assert score.spiked({"initial": initial, "curve": [[1.0, initial], [2.0, value], [3.0, calm]]}) == spiked
+
+
+def test_the_oracle_is_of_the_rate_with_most_seeds():
+    """A rate that was run with one seed only is not the best, however lucky it was."""
+
+    def rows(finals):
+        return {("any", seed): {"contender": "", "seed": seed, "final": final} for seed, final in enumerate(finals)}
+
+    kept = {
+        "adamw_0.1": rows([0.1]),
+        "adamw_0.01": rows([0.5, 0.5]),
+        "adamw_0.001": rows([0.4, 0.7]),
+        "prodigy": rows([0, 0]),
+    }
+    assert [row["final"] for row in score.oracle(kept, ["adamw"]).values()] == [0.5, 0.5]
+
+
+def test_the_share_of_probes(short):
+    plain = {**harness.run("short", "adamw_0.01", 0), "workload": "overfit_few"}
+    probing = {**plain, "contender": "lr_finder", "spent": 6, "T": 24}
+    (result,) = score.compare({("overfit_few", 0): probing}, {("overfit_few", 0): plain}, {})
+    assert result.probe == 0.25
+    assert score.compare({("overfit_few", 0): plain}, {("overfit_few", 0): plain}, {})[0].probe is None
