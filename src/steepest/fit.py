@@ -27,8 +27,7 @@ from steepest.loop.precision import Precision, check_precision
 from steepest.loop.run import place
 from steepest.loop.saving import Saving
 from steepest.loop.sitting import Evaluation, Scores, Sitting, words
-from steepest.pilot.noise import Noise
-from steepest.pilot.repeats import Watched
+from steepest.pilot.company import Company
 from steepest.record import Finding, Plan
 from steepest.report.terminal import screen
 from steepest.snapshot import only_deterministic, same_random_state_after, seed_everything
@@ -146,12 +145,13 @@ def fit(  # noqa: PLR0913
         early: list[str] = []  # what there is to say before there is a screen
         folder = None if out is None else Folder.open(Path(out), keep, resume, stack, early.append)
         source = stack.enter_context(closing(open_source(data, batch_size, seed, workers)))
-        run, plan = _run(asked, source, folder)
+        run, company = _run(asked, source, folder)
         stack.callback(run.close)
         evaluation = None
         if val is not None:
             looked_at = stack.enter_context(closing(open_source(val, batch_size, None, workers)))
             evaluation = Evaluation(looked_at, metrics or {}, evaluate_every, patience)
+        plan = None if company is None else company.plan
         about = About(plan, {name: getattr(asked, name) for name in TOLD}, settings.hyper_parameters(run.optimizer))
         view = stack.enter_context(screen(run, bool(log)))
         run.say_with(view.say)
@@ -161,8 +161,7 @@ def fit(  # noqa: PLR0913
         saving = None if folder is None else Saving(run, folder.checkpoints, checkpoint_every, lambda: about.facts(run))
         start = about.start(run, secrets.token_hex(8) if folder is None else folder.checkpoints.run)
         sitting = Sitting(run, Journal(run, start, file), view, evaluation, saving)
-        noise = Noise(run.optimizer, run.source) if isinstance(run.source, Watched) else None
-        return _sit(sitting, folder, about, noise, log)
+        return _sit(sitting, folder, about, company, log)
 
 
 def _check(asked: SimpleNamespace) -> None:
@@ -180,21 +179,16 @@ def _check(asked: SimpleNamespace) -> None:
     checks.check_metrics(asked.metrics, asked.val)
 
 
-def _run(asked: SimpleNamespace, source: Source, folder: "Folder | None") -> tuple[Run, Plan | None]:
-    """Return the run, set up by a plan where no optimizer was given."""
+def _run(asked: SimpleNamespace, source: Source, folder: "Folder | None") -> tuple[Run, Company | None]:
+    """Return the run, set up by a plan where no optimizer was given, and what goes with it then."""
     budget = budget_of(asked.steps, asked.epochs, asked.time, source.batches)
-    optimizer, schedule, plan = asked.optimizer, asked.schedule, None
-
-    def come_again(samples: int) -> str:
-        return choice.come_again(run.done(), run.position.step, samples)
-
+    optimizer, schedule, company = asked.optimizer, asked.schedule, None
     if optimizer is None:
         plan = asked.plan or (folder and folder.plan()) or _measured(asked, source, budget)
-        choice = pilot.build(asked.model, plan)
-        optimizer, schedule = choice.optimizer, choice.schedule
-        source = Watched(source, come_again if choice.watches else None)
+        company = Company(plan, pilot.build(asked.model, plan), source)
+        optimizer, schedule, source = company.choice.optimizer, company.choice.schedule, company.source
         if folder is None or folder.found is None:
-            choice.begin()
+            company.choice.begin()
         if asked.plan is None:
             budget = budget.without(plan.spent)
     run = Run(
@@ -202,7 +196,9 @@ def _run(asked: SimpleNamespace, source: Source, folder: "Folder | None") -> tup
         schedule=schedule, microbatch=asked.microbatch, precision=asked.precision, clip=asked.clip,
         checkpoint_activations=asked.checkpoint_activations, compile=asked.compile, seed=asked.seed,
     )  # fmt: skip
-    return run, plan
+    if company is not None:
+        company.join(run)
+    return run, company
 
 
 def _measured(asked: SimpleNamespace, source: Source, budget: Budget) -> Plan:
@@ -215,11 +211,12 @@ def _measured(asked: SimpleNamespace, source: Source, budget: Budget) -> Plan:
         return pilot.measure(asked.model, asked.loss, moved, budget.steps, rounding=rounding, forward=forward)
 
 
-def _sit(sitting: Sitting, folder: "Folder | None", about: "About", noise: Noise | None, log: Any) -> Result:
+def _sit(sitting: Sitting, folder: "Folder | None", about: "About", company: Company | None, log: Any) -> Result:
     """Take up what is there, train, and return what came of it."""
     run, began = sitting.run, perf_counter()
-    if noise is not None:
-        sitting.journal.listeners.append(noise.hear)
+    noise = None if company is None else company.noise
+    if company is not None:
+        sitting.journal.listeners.append(company.hear)
     status = _taken_up(folder, sitting, about) or _train(sitting, folder, about, log)
     run.average.keep()
     seconds = perf_counter() - began

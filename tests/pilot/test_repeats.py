@@ -80,11 +80,27 @@ def decays(choice):
     return [group["weight_decay"] * group["lr"] for group in choice.optimizer.param_groups if group["weight_decay"]]
 
 
+def seen(samples, *losses):
+    repeats = Repeats()
+    repeats.samples = samples
+    for loss in losses:
+        repeats.hear(loss)
+    return repeats
+
+
+def test_what_was_learned_while_it_was_new_is_not_forgotten():
+    for losses, kept in (([2.0] + [0.01] * 30, True), ([2.0] + [0.5] * 30, False), ([-1.0] + [-9.0] * 30, False)):
+        choice = built(network(), shuffled(64, 16))
+        before = decays(choice)
+        choice.come_again(seen(80, *losses), done=0.1, step=40)
+        assert (decays(choice) == before) == kept
+
+
 def test_memory_is_some_epochs_of_many_and_the_run_of_few():
     """By hand: 30 epochs of 400 steps are remembered 4 times, so 100 steps each; at a mean rate of lr / 2."""
     for epochs, remembered in ((30, 100), (1.25, 400 / 1.125), (3000, 100)):
         choice = built(network(), shuffled(64, 16))
-        choice.come_again(done=1.25 / epochs, step=STEPS * 1.25 / epochs, samples=80)
+        choice.come_again(seen(80), done=1.25 / epochs, step=STEPS * 1.25 / epochs)
         assert decays(choice) == pytest.approx([2 / remembered] * 3)
 
 
@@ -94,7 +110,7 @@ def test_few_parameters_learn_nothing_by_heart_where_the_loss_is_quadratic():
 
     for loss, remembered in ((mse, 400), (sure, 400 / (1 + 300 * 6 * 1.25 / 60 / 10))):
         choice = built(nn.Linear(5, 1), shuffled(64, 16), loss)
-        choice.come_again(done=1.25 / 300, step=STEPS * 1.25 / 300, samples=60)
+        choice.come_again(seen(60), done=1.25 / 300, step=STEPS * 1.25 / 300)
         assert decays(choice) == pytest.approx([2 / max(100, remembered)])
 
 
@@ -137,9 +153,10 @@ def test_what_is_known_of_samples_is_kept_with_the_place_in_the_data():
     first = Watched(Source(), str)
     first.say = said.append
     list(first.epoch(0))
-    second = Watched(Source(), lambda samples: f"known after {samples}")
+    first.repeats.hear(3.0)
+    second = Watched(Source(), lambda seen: f"known after {seen.samples}, {seen.first}")
     second.say = said.append
     second.load_state_dict(first.state_dict())
     list(second.epoch(0))
     list(second.epoch(0))
-    assert said == ["known after 16"]
+    assert said == ["known after 16, 3.0"]

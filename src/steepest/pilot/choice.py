@@ -11,6 +11,7 @@ from steepest.groups import Groups, groups
 from steepest.loop import Factor
 from steepest.optim import Muon
 from steepest.pilot.folding import Fold, Folding
+from steepest.pilot.repeats import Repeats
 from steepest.record import Plan
 from steepest.schedules.text import parse
 
@@ -39,17 +40,20 @@ class Choice:
         """Whether it matters if samples come again."""
         return self._settings["forgets"]
 
-    def come_again(self, done: float, step: int, samples: int) -> str:
+    def come_again(self, seen: Repeats, done: float, step: int) -> str:
         """Let weights decay as is fit for samples that come again; say so.
 
-        done: of the run, after so many steps and samples, in which half of the first had come again: 1 to 1.5 epochs.
-        A weight that decays by lr decay each step remembers 1 / (lr decay) steps. That should be some epochs, however
-        many there are (Wang & Aitchison 2024, arXiv:2405.13698): EPOCHS of them, or the run if it is shorter. A model
-        with fewer parameters than samples learns less of them by heart, and nothing where the loss is quadratic.
+        seen: what was seen until half of the first samples had come again, in 1 to 1.5 epochs; done: of the run, by
+        then. A weight that decays by lr decay each step remembers 1 / (lr decay) steps. That should be some epochs,
+        however many there are (Wang & Aitchison 2024, arXiv:2405.13698): EPOCHS of them, or the run if it is shorter.
+        A model with fewer parameters than samples learns less of them by heart, and nothing where the loss is
+        quadratic. Nor is anything learned by heart that is learned already, from samples when they were new.
         """
+        if seen.learned:
+            return f"samples come again, after the loss has fallen from {seen.first:.3g} to {seen.recent:.3g}"
         epochs, steps = ONCE / done, step / done
         room = sum(each.numel() for group in self.optimizer.param_groups for each in group["params"])
-        room = min(1.0, room * ONCE / samples)
+        room = min(1.0, room * ONCE / seen.samples)
         if room < 1 and self._settings["output"] is not None:
             room = 0.0
         remembered = max(STEPS, steps / (1 + room * epochs / EPOCHS))

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,12 +33,11 @@ class Noise:
         self._noise = self._signal = 0.0
         self._heard = 0
 
-    def hear(self, row: dict[str, Any]) -> None:
-        """Read, at some of the steps that leave a row."""
-        if "train/loss" in row and "skipped" not in row:
-            self._heard += 1
-            if self._heard % EVERY == 0:
-                self.read(row["step"] + 1)
+    def hear(self, step: int) -> None:
+        """Read, after some of the steps that leave a row."""
+        self._heard += 1
+        if self._heard % EVERY == 0:
+            self.read(step + 1)
 
     @torch.no_grad()
     def read(self, step: int) -> None:
@@ -79,4 +77,5 @@ class Noise:
 
 
 def _square(tensors: Sequence[Tensor | None]) -> float:
-    return sum((float(norm) ** 2 for norm in torch._foreach_norm(tensors)), 0.0) if tensors else 0.0
+    given = [tensor for tensor in tensors if tensor is not None]
+    return sum((float(norm) ** 2 for norm in torch._foreach_norm(given))  # pyright: ignore[reportPrivateImportUsage], 0.0) if given else 0.0

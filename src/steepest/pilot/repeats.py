@@ -21,15 +21,23 @@ ENOUGH = 32
 GOLDEN = -7046029254386353131
 """The bits of the golden ratio, as a factor that spreads numbers (Knuth, The Art of Computer Programming 3, 6.4)."""
 
+LITTLE, KEEP = 0.05, 0.8
+"""Of the first loss, and of the mean of recent ones at each new one."""
+
 LOOKED_AT = 64
 """Numbers of a sample's tensor that are looked at, evenly spread."""
 
 
 class Repeats:
-    """Takes in batches until it is known that samples come again; `samples`: how many that took."""
+    """Takes in batches until it is known that samples come again; `samples`: how many that took.
+
+    first, recent: training losses, of the first step and about now; None where none was heard.
+    """
 
     def __init__(self) -> None:
         self.samples = 0
+        self.first: float | None = None
+        self.recent: float | None = None
         self.known = False
         self._waiting: set[int] = set()
         self._again = 0
@@ -48,9 +56,20 @@ class Repeats:
         self.known = self._again > 0 and self._again >= len(self._waiting)
         return self.known
 
+    def hear(self, loss: float) -> None:
+        """Take in a training loss."""
+        self.first = loss if self.first is None else self.first
+        self.recent = loss if self.recent is None else KEEP * self.recent + (1 - KEEP) * loss
+
+    @property
+    def learned(self) -> bool:
+        """Whether nearly all of a positive loss is gone, so that what was learned fits samples never seen before."""
+        return self.first is not None and self.recent is not None and 0 <= self.recent < LITTLE * self.first
+
     def state_dict(self) -> dict[str, Any]:
         """Return what is known as plain data."""
         return {
+            "first": self.first, "recent": self.recent,
             "samples": self.samples, "known": self.known, "again": self._again, "full": self._full,
             "waiting": sorted(self._waiting),
         }  # fmt: skip
@@ -59,15 +78,16 @@ class Repeats:
         """Go on from where `state_dict` was taken."""
         self.samples, self.known, self._again = state["samples"], state["known"], state["again"]
         self._full, self._waiting = state["full"], set(state["waiting"])
+        self.first, self.recent = state["first"], state["recent"]
 
 
 class Watched:
     """A source whose batches are looked at. Once samples are known to come again, what `found` returns is said.
 
-    rows: samples in the newest batch. found: None where it does not matter if samples come again.
+    rows: samples in the newest batch. found: takes what was seen; None where it does not matter.
     """
 
-    def __init__(self, source: Source, found: Callable[[int], str] | None) -> None:
+    def __init__(self, source: Source, found: Callable[[Repeats], str] | None) -> None:
         self._source, self._found = source, found
         self.batches, self.samples, self.say = source.batches, source.samples, source.say
         self.repeats, self.rows = Repeats(), 0
@@ -78,7 +98,7 @@ class Watched:
         for batch in self._source.epoch(number, start):
             self.rows = count_samples(batch)
             if self._found is not None and not self.repeats.known and self.repeats.look(batch):
-                self.say(self._found(self.repeats.samples))
+                self.say(self._found(self.repeats))
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
