@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from steepest.pilot.repeats import Watched
@@ -78,4 +78,4 @@ class Noise:
 
 def _square(tensors: Sequence[Tensor | None]) -> float:
     given = [tensor for tensor in tensors if tensor is not None]
-    return sum((float(norm) ** 2 for norm in torch._foreach_norm(given))  # pyright: ignore[reportPrivateImportUsage], 0.0) if given else 0.0
+    return float(nn.utils.get_total_norm(given)) ** 2 if given else 0.0
