@@ -41,10 +41,16 @@ bench-gpu: .venv/made  ## values and speed of the kernels on a CUDA device
 bench-reliability: .venv/made  ## kills, signals, damage, full disks: what a run survives, about ten minutes
 	@$(BIN)/python benchmarks/reliability
 
-bench-pilot: .venv/made  ## fit without an optimizer against sweeps of rates; an hour the first time, then minutes
-	@for kind in adamw muon sgd; do $(BIN)/python benchmarks/pilot sweep --kind $$kind || exit 1; done
-	@runs=$$(mktemp) && $(BIN)/python benchmarks/pilot run --contender steepest --out $$runs && \
-	    $(BIN)/python benchmarks/pilot score --contender steepest --files benchmarks/pilot/results/*.jsonl $$runs
+bench-pilot: .venv/made  ## the pilot against sweeps and opponents, and under stress; two hours the first time, then half of one
+	@for kind in adamw muon sgd standardised; do \
+	    $(BIN)/python benchmarks/pilot sweep --kind $$kind --seeds 0 1 2 || exit 1; done
+	@$(BIN)/python benchmarks/pilot run --out benchmarks/pilot/results/opponents.jsonl \
+	    --contender adamw_default prodigy schedulefree lr_finder lightning_finder
+	@made=$$(mktemp -d) && $(BIN)/python benchmarks/pilot run --contender steepest --out $$made/steepest.jsonl && \
+	    for what in stress horizon wall regret; do \
+	    $(BIN)/python benchmarks/pilot $$what --jobs 2 --out $$made/$$what.jsonl || exit 1; done && \
+	    $(BIN)/python benchmarks/pilot score --files $$made/steepest.jsonl \
+	    $(patsubst %,benchmarks/pilot/results/%.jsonl,adamw muon sgd standardised opponents) && rm -r $$made
 
 docs: .venv/made  ## remake pictures and tables, then run every code block
 	$(BIN)/python tools/generate.py

@@ -18,7 +18,12 @@ BATCHES = 8
 
 
 def applies(workload: Workload) -> bool:
-    """Return whether its batches are pairs of tensors, the first of real numbers."""
+    """Return whether its batches are pairs of tensors, the first of real numbers.
+
+    A network that others have trained knows its inputs as they are; nobody would change their units.
+    """
+    if workload.family in ("continued", "finetune"):
+        return False
     batch = next(workload.batches(0))
     pair = isinstance(batch, tuple) and len(batch) == 2 and all(isinstance(each, Tensor) for each in batch)
     return pair and batch[0].is_floating_point()

@@ -109,7 +109,7 @@ def test_prodigy_tells_its_rate(short):
 def test_what_can_be_standardised():
     for name in ("cancer_raw", "conv_digits", "gru_recall"):
         assert standardise.applies(every()[name])
-    for name in ("gpt_stdlib", "pinn_forced", "graph_largest", "factors_zipf", "flow_ring"):
+    for name in ("gpt_stdlib", "pinn_forced", "graph_largest", "factors_zipf", "flow_ring", "finetune_digits"):
         assert not standardise.applies(every()[name])
 
 
