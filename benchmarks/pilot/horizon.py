@@ -5,6 +5,7 @@ AdamW beside it has the rate that its sweep found for the usual number of steps,
 
 from collections.abc import Iterable
 from itertools import product
+from math import nan
 
 from pilot.run import Order, at
 from pilot.score import Row, of_adamw, ratio
@@ -65,6 +66,6 @@ def cells(name: str, losses: list[float | None]) -> list[str]:
     """Return the losses and the ratios."""
     mine, half, whole, twice = losses
     floor = every()[name].floor
-    best = min(each for each in (half, whole, twice) if each is not None)
-    ratios = [ratio(mine, whole, floor) if whole is not None else 0.0, ratio(mine, best, floor)]
+    best = min((each for each in (half, whole, twice) if each is not None), default=None)
+    ratios = [nan if other is None else ratio(mine, other, floor) for other in (whole, best)]
     return [*map(loss, losses), *map(number, ratios)]
