@@ -1,12 +1,15 @@
 """The batched matrix functions give the numbers of the formulas, whatever the shape, the size and the dtype."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, strategies as st
 
 from steepest import formula
-from steepest.kernels import matrix
+from steepest.kernels import matrix, orthogonal
+from steepest.kernels.products import PIECES
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 SETTINGS = (5, COEFFICIENTS, 1e-7)
@@ -20,6 +23,15 @@ def _exact(monkeypatch):
     monkeypatch.setattr(matrix, "_fast_bfloat16", lambda: False)
 
 
+@pytest.fixture(params=["compiled", "by torch"])
+def both(request, monkeypatch):
+    """Newton-Schulz compiled, where there is a kernel for this CPU, and by torch operations."""
+    if request.param == "by torch":
+        monkeypatch.setattr(orthogonal, "compiles", lambda stack, narrow: False)
+    elif not orthogonal.compiles(torch.empty(1, 2, 2), narrow=False):
+        pytest.skip("no kernel for this CPU")
+
+
 def expected(stack):
     """The formula, matrix by matrix."""
     return np.stack([formula.orthogonalize(x, *SETTINGS) for x in stack.numpy()])
@@ -30,7 +42,7 @@ def law_same_as_formula(function, stack, within=1e-5):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_orthogonalize_is_the_formula(shape):
+def test_orthogonalize_is_the_formula(shape, both):
     law_same_as_formula(matrix.orthogonalize, torch.randn(shape))
 
 
@@ -62,6 +74,7 @@ def test_both_ways_to_iterate_are_the_formula(count, rows, columns, halved, expo
 
 
 def test_chunks_do_not_change_the_result(monkeypatch):
+    monkeypatch.setattr(orthogonal, "compiles", lambda stack, narrow: False)
     stack = torch.randn(7, 24, 40)
     whole = matrix.orthogonalize(stack, SETTINGS)
     monkeypatch.setattr(matrix, "NEAR", 1)
@@ -69,7 +82,7 @@ def test_chunks_do_not_change_the_result(monkeypatch):
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (3, 16, 48), (3, 48, 16), (2, 300, 260)], ids=str)
-def test_singular_values_are_about_one(shape):
+def test_singular_values_are_about_one(shape, both):
     values = torch.linalg.svdvals(matrix.orthogonalize(torch.randn(shape), SETTINGS))
     assert values.max() < 1.25
     assert values.median() > 0.7
@@ -84,7 +97,7 @@ def test_singular_vectors_stay():
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e15, 1e25, 1e35])
-def test_the_length_of_a_matrix_does_not_matter(scale):
+def test_the_length_of_a_matrix_does_not_matter(scale, both):
     # 1e25 squared is not a float32.
     stack = torch.randn(3, 8, 8)
     np.testing.assert_allclose(
@@ -92,14 +105,14 @@ def test_the_length_of_a_matrix_does_not_matter(scale):
     )  # fmt: skip
 
 
-def test_a_zero_matrix_stays_zero_and_a_tiny_one_tiny():
+def test_a_zero_matrix_stays_zero_and_a_tiny_one_tiny(both):
     assert not matrix.orthogonalize(torch.zeros(2, 8, 8), SETTINGS).any()
     tiny = matrix.orthogonalize(torch.full((1, 8, 8), 1e-20), SETTINGS)
     assert 0 < tiny.abs().max() < 1e-9
 
 
 @pytest.mark.parametrize("size", [8, 300])
-def test_a_broken_matrix_breaks_no_other(size):
+def test_a_broken_matrix_breaks_no_other(size, both):
     stack = torch.randn(3, size, size)
     healthy = matrix.orthogonalize(stack, SETTINGS)
     stack[1, 2, 3] = torch.nan
@@ -109,19 +122,19 @@ def test_a_broken_matrix_breaks_no_other(size):
 
 
 @pytest.mark.parametrize("shape", [(0, 8, 8), (3, 0, 8), (3, 8, 0)], ids=str)
-def test_an_empty_stack_is_returned_empty(shape):
+def test_an_empty_stack_is_returned_empty(shape, both):
     assert matrix.orthogonalize(torch.empty(shape), SETTINGS).shape == shape
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_narrow_dtypes_are_computed_in_float32(dtype):
+def test_narrow_dtypes_are_computed_in_float32(dtype, both):
     stack = torch.randn(2, 12, 20).to(dtype)
     result = matrix.orthogonalize(stack, SETTINGS)
     assert result.dtype == dtype
     assert torch.equal(result, matrix.orthogonalize(stack.float(), SETTINGS).to(dtype))
 
 
-def test_any_strides_are_read_and_contiguous_ones_returned():
+def test_any_strides_are_read_and_contiguous_ones_returned(both):
     stack = torch.randn(3, 20, 12)
     transposed, strided = stack.mT, torch.randn(3, 20, 24)[..., ::2]
     for x in (transposed, strided, stack[0]):
@@ -132,7 +145,7 @@ def test_any_strides_are_read_and_contiguous_ones_returned():
         )  # fmt: skip
 
 
-def test_the_stack_is_left_alone():
+def test_the_stack_is_left_alone(both):
     stack = torch.randn(2, 300, 300)
     before = stack.clone()
     matrix.orthogonalize(stack, SETTINGS)
@@ -151,31 +164,94 @@ def test_cuda_agrees_with_torch_muon(shape):
     assert (result - theirs).norm() < 0.03 * theirs.norm()
 
 
-@pytest.mark.parametrize("shape", [(3, 32, 32), (2, 40, 100), (2, 100, 40), (1, 256, 256)], ids=str)
-def test_narrow_products_are_as_good_as_torchs(shape, monkeypatch):
+def momenta(count, rows, columns, rank, exponent):
+    """Means of outer products, whose singular values fall like a power; of low rank, where there are few of them."""
+    left, right = torch.randn(count, rows, rank), torch.randn(count, rank, columns)
+    return left * torch.arange(1.0, rank + 1) ** -exponent @ right
+
+
+def error(result, exact):
+    return (result - exact).norm() / exact.norm()
+
+
+needs_bfloat16 = pytest.mark.skipif(
+    not orthogonal.compiles(torch.empty(1, 2, 2), narrow=True), reason="this CPU does not multiply bfloat16"
+)
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("shape", [(3, 32, 32), (2, 40, 100), (2, 100, 40), (1, 256, 256), (1, 17, 301)], ids=str)
+@pytest.mark.parametrize(("rank", "exponent"), [(400, 0), (400, 1), (400, 2), (12, 1)])
+def test_narrow_products_are_as_good_as_torchs(shape, rank, exponent, monkeypatch):
     from torch.optim._muon import _zeropower_via_newtonschulz as in_bfloat16
 
     monkeypatch.setattr(matrix, "_fast_bfloat16", lambda: True)
-    stack = torch.randn(shape)
+    stack = momenta(*shape, rank, exponent)
     result = matrix.orthogonalize(stack, SETTINGS)
     exact = torch.from_numpy(expected(stack.double()))
     theirs = torch.stack([in_bfloat16(x, COEFFICIENTS, 5, 1e-7) for x in stack])
     assert result.dtype == torch.float32
-    assert 1e-4 < (result - exact).norm() / exact.norm() < 1.1 * (theirs - exact).norm() / exact.norm() < 0.05
+    assert 1e-4 < error(result, exact) < 1.1 * error(theirs, exact)
 
 
-def test_a_tall_matrix_is_multiplied_in_order(monkeypatch):
-    """A product of bfloat16 that is written transposed takes a hundred times as long."""
-    seen, iterate = [], matrix._iterate
-    monkeypatch.setattr(matrix, "_fast_bfloat16", lambda: True)
-    monkeypatch.setattr(matrix, "_iterate", lambda x, *more: (seen.append(x.is_contiguous()), iterate(x, *more)))
-    matrix.orthogonalize(torch.randn(2, 256, 64), SETTINGS)
-    assert seen == [True]
+@pytest.mark.parametrize("narrow", [False, pytest.param(True, marks=needs_bfloat16)])
+@pytest.mark.parametrize("shape", [(1, 1), (16, 16), (17, 33), (48, 48), (80, 20), (150, 210)], ids=str)
+def test_compiled_a_matrix_has_the_same_result_in_any_company(shape, narrow, monkeypatch):
+    stack = torch.randn(5, *shape)
+    if not orthogonal.compiles(stack, narrow):
+        pytest.skip("no kernel for this CPU")
+    alone = torch.cat([orthogonal.orthogonalize(stack[place : place + 1], SETTINGS, narrow) for place in range(5)])
+    before = torch.get_num_threads()
+    try:
+        for threads, large in ((1, 0), (2, 1 << 62), (2, 0), (3, 0)):
+            torch.set_num_threads(threads)
+            monkeypatch.setattr(orthogonal, "LARGE", large)
+            assert torch.equal(orthogonal.orthogonalize(stack, SETTINGS, narrow), alone), (threads, large)
+            assert torch.equal(orthogonal.orthogonalize(stack[0], SETTINGS, narrow), alone[0])
+    finally:
+        torch.set_num_threads(before)
+
+
+def anew(function):
+    """Call a function in a thread, which makes its own order sheets."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(function).result()
+
+
+@pytest.mark.parametrize("piece", PIECES.values(), ids=PIECES)
+@pytest.mark.parametrize("shape", [(9, 20), (64, 64), (100, 150)], ids=str)
+def test_compiled_for_any_registers_the_numbers_are_the_same(shape, piece, monkeypatch):
+    stack = torch.randn(2, *shape)
+    if not orthogonal.compiles(stack, narrow=False):
+        pytest.skip("no kernel for this CPU")
+    result = orthogonal.orthogonalize(stack, SETTINGS, False)
+    monkeypatch.setattr(orthogonal, "_piece", lambda narrow: piece)
+    assert torch.equal(anew(lambda: orthogonal.orthogonalize(stack, SETTINGS, False)), result)
+
+
+def test_compiled_two_threads_of_python_do_not_meet():
+    stacks = [torch.randn(2, 96, 96) for _ in range(4)]
+    if not orthogonal.compiles(stacks[0], narrow=False):
+        pytest.skip("no kernel for this CPU")
+    alone = [orthogonal.orthogonalize(stack, SETTINGS, False) for stack in stacks]
+    with ThreadPoolExecutor(4) as executor:
+        for _ in range(20):
+            found = executor.map(lambda stack: orthogonal.orthogonalize(stack, SETTINGS, False), stacks)
+            assert all(map(torch.equal, found, alone))
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 8])
+def test_any_number_of_steps_is_the_formula(steps, both):
+    stack = torch.randn(2, 20, 37)
+    exact = formula.orthogonalize(stack.double(), steps, *SETTINGS[1:])
+    assert error(matrix.orthogonalize(stack, (steps, *SETTINGS[1:])), exact) < 1e-5
 
 
 def test_only_large_matrices_of_float32_are_multiplied_narrow(monkeypatch):
     monkeypatch.setattr(matrix, "_fast_bfloat16", lambda: True)
+    monkeypatch.setattr(orthogonal, "compiles", lambda stack, narrow: True)
     assert matrix.narrow(torch.empty(1, 32, 32))
+    assert matrix.narrow(torch.empty(1, 1024, 6)) == matrix.narrow(torch.empty(1, 6, 1024))
     assert not matrix.narrow(torch.empty(1000, 31, 32))
     assert not matrix.narrow(torch.empty(1, 32, 32, dtype=torch.float64))
 

@@ -137,3 +137,8 @@ def _write(path: Path, content: bytes) -> None:
 
 
 STAGE_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+def has(feature: str) -> bool:
+    """Whether the CPU has a feature, in LLVM's spelling, such as "avx512f"."""
+    return f"+{feature}" in _features().split(",")

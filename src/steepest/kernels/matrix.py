@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from steepest import formula
+from steepest.kernels import orthogonal
 
-# Found by measurement on CPUs: so many elements for each thread at a time keep Newton-Schulz in float32 near the cores;
-# and from so many multiplications in one product on, computing the symmetric products by halves pays for its extra
-# calls, and bfloat16 for its conversions where it pays at all. That is asked of one matrix and not of the stack, so
-# that a matrix has the same result in any company.
+# Found by measurement on CPUs. By torch operations: so many elements for each thread at a time keep Newton-Schulz near
+# the cores; and from so many multiplications in one product on, computing the symmetric products by halves pays for its
+# extra calls. Compiled: bfloat16 takes half of the time of float32 at any size, but below that both take some 20 us.
+# All is asked of one matrix and not of the stack, so that a matrix has the same result in any company.
 NEAR = 1 << 18
 WORTH_HALVING = 1 << 22
 WORTH_NARROWING = 1 << 15
@@ -26,6 +27,10 @@ def orthogonalize(stack: Any, settings: tuple[int, tuple[float, float, float], f
     """
     if not isinstance(stack, Tensor):
         return formula.orthogonalize(stack, *settings)
+    in_bfloat16 = narrow(stack)
+    if orthogonal.compiles(stack, in_bfloat16):
+        result = orthogonal.orthogonalize(stack.float().contiguous(), settings, in_bfloat16)
+        return result if stack.dtype == torch.float32 else result.to(stack.dtype)
     out = torch.empty_like(stack, memory_format=torch.contiguous_format)
     if not stack.numel():
         return out
@@ -34,13 +39,12 @@ def orthogonalize(stack: Any, settings: tuple[int, tuple[float, float, float], f
     if stack.shape[-2] > stack.shape[-1]:
         source, target = source.mT, target.mT
     count, rows, columns = source.shape
-    precision = torch.bfloat16 if narrow(source) else _precision(source)
-    in_parts = stack.device.type == "cpu" and precision != torch.bfloat16
-    if in_parts:
+    on_cpu = stack.device.type == "cpu"
+    if on_cpu:
         count = min(count, max(1, torch.get_num_threads() * NEAR // (rows * columns)))
-    iterate = _by_halves if in_parts and rows * rows * columns >= WORTH_HALVING else _iterate
+    iterate = _by_halves if on_cpu and rows * rows * columns >= WORTH_HALVING else _iterate
+    precision = torch.bfloat16 if in_bfloat16 else _precision(stack)
     for some, result in zip(source.split(count), target.split(count), strict=True):
-        # Contiguous, for a product of bfloat16 that is written transposed takes a hundred times as long.
         iterate((some / _lengths(some, eps)).to(precision).contiguous(), result, steps, coefficients)
     return out
 
@@ -48,15 +52,14 @@ def orthogonalize(stack: Any, settings: tuple[int, tuple[float, float, float], f
 def narrow(stack: Tensor) -> bool:
     """Whether the products of Newton-Schulz are computed in bfloat16.
 
-    So it is on CUDA, and on CPUs that multiply bfloat16 faster. The kind of CPU decides and not a measurement, so that
-    a run can be repeated to the bit. Whole Newton-Schulz against float32: AMD Zen 4, 1.6 times as fast; Intel Xeon with
-    AVX512-BF16 and without matrix units, 0.7 times.
+    So it is on CUDA, and on CPUs that multiply bfloat16 faster, if that is compiled. The kind of CPU decides and not a
+    measurement, so that a run can be repeated to the bit. On an Intel Xeon with AVX512-BF16 and without matrix units,
+    bfloat16 was 1.4 times as slow as float32.
     """
-    if stack.dtype == torch.float64:
-        return False
-    rows, columns = stack.shape[-2:]
-    on_cpu = stack.device.type == "cpu" and rows * rows * columns >= WORTH_NARROWING and _fast_bfloat16()
-    return stack.device.type == "cuda" or on_cpu
+    if stack.dtype == torch.float64 or not stack.is_cpu:
+        return stack.dtype != torch.float64 and stack.is_cuda
+    short, long = sorted(stack.shape[-2:])
+    return short * short * long >= WORTH_NARROWING and _fast_bfloat16() and orthogonal.compiles(stack, narrow=True)
 
 
 @cache
