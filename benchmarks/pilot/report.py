@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pilot import compared, score
 from pilot.experiments import EXPERIMENTS, compared_files, experiment, file_of
-from pilot.run import read
+from pilot.run import kind_of, read
 from pilot.score import Row
 from pilot.workloads import PARTS
 
@@ -44,7 +44,8 @@ def text() -> str:
     rows, parts = score.lines(compared_files()), [HEAD]
     for part in TITLES:
         found = [row for row in rows if row["workload"] in PARTS.get(part, ())]
-        parts += compared_with_sweeps(part, found) if found else []
+        if any(kind_of(row["contender"]) is None for row in found):
+            parts += compared_with_sweeps(part, found)
     for name, question in EXPERIMENTS.items():
         found = read(file_of(name))
         parts += [f"## {question[:1].upper()}{question[1:]}", f"`python benchmarks/pilot {name}`: {made_on(found)}"]
