@@ -26,7 +26,7 @@ def test_evidence_alternative_and_regret_are_read_and_kept():
     plan = Plan((decision,))
     assert str(plan).splitlines() == [
         "rate  0.01", "      fixed", "      measured: noise 0.123",
-        "      expected: half the rate would cost 5% of loss", "      instead of: 0.1",
+        "      expected of the loss: half the rate would end +5%", "      instead of: 0.1",
     ]  # fmt: skip
     assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
 

@@ -32,7 +32,7 @@ class Choice:
     optimizer: Optimizer
     schedule: Factor
     folding: Folding
-    _model: nn.Module
+    model: nn.Module
     _settings: dict[str, Any]
 
     @property
@@ -72,7 +72,7 @@ class Choice:
         output = self._settings["output"]
         if output is None:
             return
-        bias = self._model.get_submodule(output["layer"]).bias
+        bias = self.model.get_submodule(output["layer"]).bias
         if isinstance(bias, torch.Tensor):
             bias += torch.tensor(output["shift"], dtype=bias.dtype, device=bias.device)
 

@@ -1,81 +1,76 @@
 """How noisy the gradient is: from how large a batch on more samples hardly help."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from steepest.pilot.repeats import Watched
+from steepest.data import count_samples
+from steepest.loop.microbatch import Microbatch
+from steepest.snapshot import same_random_state_after
 
-KEEP = 0.9
-"""Of what was read before, at each reading."""
+AT = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Of a run, where the noise is read. Each reading costs as much as an update."""
 
-EVERY = 10
-"""Of the steps that leave a row, some 500 in a run, one in so many is read: each costs two norms of everything."""
-
-FIRST = 20
-"""Updates before which a running mean is too short to tell."""
+KEEP = 0.5
+"""Of what was read before, at each reading: the noise grows while a model learns."""
 
 
 class Noise:
-    """Reads the gradient noise scale off an optimizer of ours while it trains, without further gradients.
+    """Reads the gradient noise scale: the batch at which noise and signal of the gradient are equal.
 
-    The gradient of a batch is the true one and noise: E|g|^2 = |G|^2 + V. Its running mean m, which Muon and AdamW
-    keep, has less of the noise: E|m|^2 = |G|^2 + c V, c = (1 - beta) / (1 + beta) (1 + beta^t) / (1 - beta^t) once m
-    is divided by 1 - beta^t. The batch at which noise and signal are equal is B V / |G|^2, the simple noise scale of
-    McCandlish et al. 2018, arXiv:1812.06162, equation 2.9. Change of the true gradient within the mean counts as noise.
+    Two halves of a batch give gradients a and b at the same weights: a b is |G|^2 and |a - b|^2 / 4 the variance V of
+    the whole batch's gradient, both in the mean. The scale is B V / |G|^2 for a batch of B samples, the simple noise
+    scale of McCandlish et al. 2018, arXiv:1812.06162, equation 2.9, appendix A.1.
     """
 
-    def __init__(self, optimizer: Optimizer, source: Watched) -> None:
-        self._optimizer, self._source = optimizer, source
+    def __init__(self, model: nn.Module, predict: Callable[[Any], Tensor]) -> None:
+        self._model, self._predict = model, predict
         self._noise = self._signal = 0.0
-        self._heard = 0
+        self.rows = 0
 
-    def hear(self, step: int) -> None:
-        """Read, after some of the steps that leave a row."""
-        self._heard += 1
-        if self._heard % EVERY == 0:
-            self.read(step + 1)
-
-    @torch.no_grad()
-    def read(self, step: int) -> None:
-        """Take in the gradients that update number `step`, from 1, was made with."""
-        if step < FIRST:
+    def read(self, batch: Any) -> None:
+        """Take in a batch, which is forgotten if it has no halves. The model and torch's random state stay."""
+        self.rows = count_samples(batch)
+        parts = Microbatch(-(-self.rows // 2)).parts(batch) if self.rows > 1 else []
+        if len(parts) != 2:
             return
-        noise = signal = 0.0
-        for group in self._optimizer.param_groups:
-            beta = group["momentum"] if group["rule"] == "muon" else group["betas"][0]
-            left = beta**step
-            c = (1 - beta) / (1 + beta) * (1 + left) / (1 - left)
-            moved = [each for each in group["params"] if each.grad is not None and "m" in self._optimizer.state[each]]
-            now = _square([each.grad for each in moved])
-            mean = _square([self._optimizer.state[each]["m"] for each in moved]) / (1 - left) ** 2
-            noise, signal = noise + (now - mean) / (1 - c), signal + (mean - c * now) / (1 - c)
-        self._noise = KEEP * self._noise + (1 - KEEP) * noise
-        self._signal = KEEP * self._signal + (1 - KEEP) * signal
+        buffers = [(buffer, buffer.clone()) for buffer in self._model.buffers()]
+        try:
+            a, b = (self._gradient(part) for part, _ in parts)
+        finally:
+            for buffer, value in buffers:
+                buffer.copy_(value)
+        noise = sum(float((x - y).double().square().sum()) for x, y in zip(a, b, strict=True)) / 4
+        signal = sum(float((x.double() * y).sum()) for x, y in zip(a, b, strict=True))
+        if math.isfinite(noise) and math.isfinite(signal):
+            self._noise = KEEP * self._noise + (1 - KEEP) * noise
+            self._signal = KEEP * self._signal + (1 - KEEP) * signal
 
     def scale(self) -> float | None:
-        """Return the noise scale in samples; None before a reading, infinite where no signal is left."""
+        """Return the noise scale in samples; None before a reading, infinite where no signal was seen."""
         if self._noise == self._signal == 0:
             return None
-        return self._source.rows * max(0.0, self._noise) / self._signal if self._signal > 0 else math.inf
+        return self.rows * self._noise / self._signal if self._signal > 0 else math.inf
 
     def __str__(self) -> str:
-        scale, rows = self.scale(), self._source.rows
+        scale = self.scale()
         if scale is None:
             return ""
-        much = "more than can be told" if math.isinf(scale) else f"about {scale:.2g}"
-        if rows < scale / 2:
+        if self.rows < scale / 2:
             advice = "larger ones would need fewer steps, nearly in proportion"
-        elif rows > scale * 2:
+        elif self.rows > scale * 2:
             advice = "smaller ones would need hardly more steps"
         else:
             advice = "larger ones would begin to be wasted"
-        return f"gradient noise equals signal at batches of {much} samples; these had {rows}: {advice}"
+        much = "more than can be told" if math.isinf(scale) else f"about {scale:.2g}"
+        return f"gradient noise equals signal at batches of {much} samples; these had {self.rows}: {advice}"
 
-
-def _square(tensors: Sequence[Tensor | None]) -> float:
-    given = [tensor for tensor in tensors if tensor is not None]
-    return float(nn.utils.get_total_norm(given)) ** 2 if given else 0.0
+    def _gradient(self, part: Any) -> list[Tensor]:
+        weights = [each for each in self._model.parameters() if each.requires_grad]
+        with same_random_state_after(), torch.enable_grad():
+            found = torch.autograd.grad(self._predict(part), weights, allow_unused=True)
+        pairs = zip(found, weights, strict=True)
+        return [torch.zeros_like(weight) if each is None else each.to_dense() for each, weight in pairs]

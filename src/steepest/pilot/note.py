@@ -37,7 +37,10 @@ def decisions(found: Found, settings: dict[str, Any], assigned: Groups, spent: i
         _decay(settings), _schedule(settings["schedule"]),
     ]  # fmt: skip
     if spent:
-        made.append(Decision("cost", f"{spent} updates", "what measuring took of the run's steps"))
+        why = "what measuring takes of the run's steps"
+        if settings["readings"]:
+            why += f"; {settings['readings']} of them while it trains, for the noise of the gradient"
+        made.append(Decision("cost", f"{spent} updates", why))
     return tuple(made)
 
 

@@ -84,19 +84,20 @@ class Repeats:
 class Watched:
     """A source whose batches are looked at. Once samples are known to come again, what `found` returns is said.
 
-    rows: samples in the newest batch. found: takes what was seen; None where it does not matter.
+    newest: the newest batch. found: takes what was seen; None where it does not matter.
     """
 
     def __init__(self, source: Source, found: Callable[[Repeats], str] | None) -> None:
         self._source, self._found = source, found
         self.batches, self.samples, self.say = source.batches, source.samples, source.say
-        self.repeats, self.rows = Repeats(), 0
+        self.repeats = Repeats()
+        self.newest: Any = None
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
         """Yield the batches of one epoch from batch `start` on."""
         self._source.say = self.say
         for batch in self._source.epoch(number, start):
-            self.rows = count_samples(batch)
+            self.newest = batch
             if self._found is not None and not self.repeats.known and self.repeats.look(batch):
                 self.say(self._found(self.repeats))
             yield batch
