@@ -46,10 +46,8 @@ class Decision:
         """Return the value, and what is to be said about it."""
         evidence = ", ".join(f"{name} {number:.3g}" for name, number in self.evidence.items())
         regret = ", ".join(f"{change} would end {part:+.0%}" for change, part in self.regret.items())
-        lines = [self.value, self.why, evidence and f"measured: {evidence}", regret and f"expected of the loss: {regret}"]
-        if self.alternative:
-            lines.append(f"instead of: {self.alternative}")
-        return [line for line in lines if line]
+        more = {"measured": evidence, "expected of the loss": regret, "instead of": self.alternative}
+        return [self.value, self.why, *(f"{what}: {words}" for what, words in more.items() if words)]
 
 
 @dataclass(frozen=True)
