@@ -2,10 +2,12 @@
 
 import math
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from steepest.formula.recorded import Known, recorded
 from steepest.formula.symbol import SCALAR, SHARED, WEAK, FormulaError, Symbol, binary, joint, lift, number, unary
 
 NUMPY = np.ndarray | np.generic
@@ -23,23 +25,31 @@ def _home(*values: object) -> Any:
 
 def sqrt(x: Any) -> Any:
     """Return the square root of each element, correctly rounded."""
-    return unary("sqrt", x) if isinstance(x, Symbol) else _home(x).sqrt(x)
+    if isinstance(x, Symbol):
+        return unary("sqrt", x)
+    return recorded(sqrt, x) if type(x) is Known else _home(x).sqrt(x)
 
 
 def exp(x: Any) -> Any:
     """Return e to the power of each element."""
-    return unary("exp", x) if isinstance(x, Symbol) else _home(x).exp(x)
+    if isinstance(x, Symbol):
+        return unary("exp", x)
+    return recorded(exp, x) if type(x) is Known else _home(x).exp(x)
 
 
 def log(x: Any) -> Any:
     """Return the natural logarithm of each element."""
-    return unary("log", x) if isinstance(x, Symbol) else _home(x).log(x)
+    if isinstance(x, Symbol):
+        return unary("log", x)
+    return recorded(log, x) if type(x) is Known else _home(x).log(x)
 
 
 def sign(x: Any) -> Any:
     """Return -1, 0 or 1 for each element; NaN stays NaN, so that a broken gradient is not hidden."""
     if isinstance(x, Symbol):
         return unary("sign", x)
+    if type(x) is Known:
+        return recorded(sign, x)
     home = _home(x)
     if home is math:
         return float(np.sign(x))
@@ -59,6 +69,8 @@ def minimum(a: Any, b: Any) -> Any:
 def _extreme(name: str, a: Any, b: Any) -> Any:
     if isinstance(a, Symbol) or isinstance(b, Symbol):
         return binary(name, a, b)
+    if type(a) is Known or type(b) is Known:
+        return recorded(partial(_extreme, name), a, b)
     home = _home(a, b)
     if home is math:
         return float(getattr(np, name)(a, b))

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from steepest.formula.recorded import Known
+
 ELEMENT, SCALAR, SHARED = "mn", "", "*"
 CONSTANT = "c"
 BOOLEAN = frozenset({"lt", "le", "eq", "ne", "and", "or", "not"})
@@ -266,7 +268,7 @@ def lift(tape: Tape, value: object) -> Symbol:
                 "what a rule remembers is its state, an argument after p and g that it returns anew"
             )
         return value  # type: ignore[return-value]
-    if kind is float or kind is int:
+    if kind is float or kind is int or kind is Known:
         return tape.constant(value)  # type: ignore[arg-type]
     if isinstance(value, numbers.Real | np.bool_) or _is_real_scalar(value):
         return tape.constant(float(value))  # type: ignore[arg-type]

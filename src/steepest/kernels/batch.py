@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steepest.formula.symbol import ELEMENT
 from steepest.kernels.cpu import Launcher, Rows
-from steepest.kernels.plan import Program, arguments
+from steepest.kernels.plan import Program
 from steepest.kernels.stage import kept, temporary
 from steepest.kernels.values import Values
 
@@ -63,17 +62,20 @@ class Batch:
         sizes = np.array([p.numel() * parts // form.blocks for p in parameters], np.int64)
         self.rows = Rows(np.repeat(sizes, form.blocks).tolist())
         self.size = torch.from_numpy(np.maximum(self.rows.sizes, 1).astype(np.float64))
+        self.facts = form.facts()
         self.launchers: dict[Program, Launcher] = {}
-        self.addresses: dict[tuple[int, str], list[int]] = {}
+        self.addresses: dict[tuple[int, str], list[int] | int] = {}
         self.offsets = np.tile(np.arange(form.blocks), len(parameters)) * np.repeat(sizes, form.blocks)
 
     def launcher(self, program: Program) -> Launcher:
         """Return the machine code of a program for these tensors."""
-        if program not in self.launchers:
+        launcher = self.launchers.get(program)
+        if launcher is None:
             dtypes = {"p": self.form.dtype, "g": self.form.dtype}
             dtypes |= {name: tensors[0].dtype for name, tensors in self.states.items() if tensors}
-            self.launchers[program] = Launcher(program, self.rows, {name: real(d) for name, d in dtypes.items()})
-        return self.launchers[program]
+            launcher = Launcher(program, self.rows, {name: real(d) for name, d in dtypes.items()})
+            self.launchers[program] = launcher
+        return launcher
 
     def point(self, launcher: Launcher, column: str, tensors: list[Tensor]) -> None:
         """Set a column of the pointer table, if it changed.
@@ -127,23 +129,27 @@ class Run:
     """
 
     def __init__(self, batch: Batch, graph: Graph, gradients: list[Tensor], given: Mapping[str, Any]) -> None:
-        program, constants, self.rule = graph
-        self.batch, self.program, self.gradients = batch, program, gradients
-        self.launcher = batch.launcher(program)
-        self.values = Values(program, constants, _Inputs(batch, gradients, given), batched=True)
+        self.program, self.constants, self.rule = graph
+        self.batch, self.gradients = batch, gradients
+        self.launcher = batch.launcher(self.program)
+        self.values = Values(self.program, self.constants, _Inputs(batch, gradients, given), batched=True)
+        self.totals: dict[int, float] = {}
         self._point()
 
     def _point(self) -> None:
-        tensors = {"p": self.batch.parameters, "g": self.gradients, **self.batch.states}
+        states = self.batch.states
         for name in self.launcher.columns:
-            if name in tensors:
-                self.batch.point(self.launcher, name, tensors[name])
+            if name == "g":
+                self.batch.point(self.launcher, name, self.gradients)
+            elif name == "p" or name in states:
+                self.batch.point(self.launcher, name, self.batch.parameters if name == "p" else states[name])
 
     def stage(self, k: int) -> None:
         """Run stage k. All batches that share a sum with this one must have run the stages before it."""
         stage, values = self.program.stages[k], self.values
         if k == len(self.program.stages) - 1:
-            self._read_before_writing()
+            for index in self.program.read_between:  # before they are overwritten
+                values[index]
         for index in stage.temporaries:
             values[index] = values[index].to(self.batch.form.computed_in).contiguous()
             self._point_stack(temporary(index), values[index])
@@ -151,32 +157,32 @@ class Run:
         sums = self._launch(k)
         for index, stack in stacks.items():
             values[index] = stack
-        for place, index in enumerate(stage.reductions):
-            values[index] = sums[:, place]
+        if stage.reductions:
+            self._know_sums(stage.reductions, sums)
 
     def _launch(self, k: int) -> Any:
         """Run the kernel of stage k; return its sums, one line for each tensor and one column for each reduction."""
-        stage, values = self.program.stages[k], self.values
-        scalars = [np.asarray(values[index]) for index in stage.scalars]
-        sums = self.launcher.run(k, [float(values[index]) for index in stage.constants], scalars)
-        return None if sums is None else torch.from_numpy(sums.copy())
+        stage, values, slots = self.program.stages[k], self.values, self.program.slots[k]
+        if slots is None:
+            constants = [float(values[index]) for index in stage.constants]
+        else:
+            constants = [self.constants[slot] for slot in slots]
+        return self.launcher.run(k, constants, [np.asarray(values[index]) for index in stage.scalars])
+
+    def _know_sums(self, reductions: Sequence[int], sums: Any) -> None:
+        for place, index in enumerate(reductions):
+            if index in self.program.only_added:
+                self.totals[index] = 0.0 if sums is None else float(sums[:, place].sum())
+            else:
+                self.values[index] = torch.from_numpy(sums[:, place].copy())  # type: ignore[index]
 
     def total(self, index: int) -> float:
         """Return the sum of a scalar over the tensors of the batch."""
-        return float(self.values[index].sum())
+        return self.totals[index] if index in self.totals else float(self.values[index].sum())
 
     def know(self, index: int, value: Any) -> None:
         """Take a value that all tensors share."""
         self.values[index] = shared(value)
-
-    def _read_before_writing(self) -> None:
-        """Copy what matrix functions will read of the tensors that the last stage overwrites."""
-        nodes = self.program.nodes
-        for index, node in enumerate(nodes):
-            if index not in self.program.fused:
-                for a in arguments(node):
-                    if nodes[a][0] == "input":
-                        self.values[a]
 
     def _stack(self, column: str) -> Tensor:
         form = self.batch.form
@@ -186,14 +192,17 @@ class Run:
         return stack
 
     def _point_stack(self, column: str, stack: Tensor) -> None:
-        step = stack.element_size() * stack[0].numel() if len(stack) else 0
-        self.launcher.point(column, stack.data_ptr() + step * np.arange(len(stack), dtype=np.int64))
+        key, address = (id(self.launcher), column), stack.data_ptr()
+        if self.batch.addresses.get(key) != address:
+            self.batch.addresses[key] = address
+            step = stack.element_size() * stack[0].numel() if len(stack) else 0
+            self.launcher.point(column, address + step * np.arange(len(stack), dtype=np.int64))
 
     def finish(self) -> dict[str, Any]:
         """Write the states that kernels do not, and return the values that belong to no state of this batch."""
-        nodes, others = self.program.nodes, {}
-        results = [(name, self.values[index]) for name, index in self.program.outputs if nodes[index][1] != ELEMENT]
-        for name, value in results:
+        others = {}
+        for name, index in self.program.small:
+            value = self.values[index]
             if name in self.batch.stacked:
                 stack = self.batch.stacked[name]
                 stack.copy_(value) if isinstance(value, Tensor) else stack.fill_(value)  # a fill waits for no device
@@ -206,9 +215,7 @@ class _Inputs(dict):
     """The tensors of a batch as stacks, made when asked for."""
 
     def __init__(self, batch: Batch, gradients: list[Tensor], given: Mapping[str, Any]) -> None:
-        super().__init__(given)
-        self.update(batch.stacked)
-        self.update(size=batch.size, **batch.form.facts())
+        super().__init__(given, **batch.stacked, **batch.facts, size=batch.size)
         self.batch, self.gradients = batch, gradients
 
     def __missing__(self, name: str) -> Tensor:
@@ -254,30 +261,36 @@ def together(runs: Sequence[Running], proceed: Callable[[Sums], bool] | None = N
     proceed: asked as soon as sums are known; if it says no, nothing has been written yet, nothing will be, and the
     result is None. Else the result is what `Run.finish` returned for each batch.
     """
-    for k in range(max((len(run.program.stages) for run in runs), default=0)):
-        sums = _share(runs, k)
+    last = max((len(run.program.stages) for run in runs), default=0)
+    places = _places(runs)
+    for k in range(last):
+        sums = _share(places.get(k, ()))
         if sums and proceed and not proceed(sums):
             return None
         for run in runs:
             if k < len(run.program.stages):
                 run.stage(k)
-    _share(runs, max((len(run.program.stages) for run in runs), default=0))
+    _share(places.get(last, ()))
     return [run.finish() for run in runs]
 
 
-def _share(runs: Sequence[Running], k: int) -> Sums:
-    """Add up what `everywhere` sums over all tensors, as far as it is known before stage k."""
-    sums: Sums = {}
-    places: list[tuple[Running, int, tuple]] = []
+def _places(runs: Sequence[Running]) -> dict[int, list[tuple[Running, int, tuple]]]:
+    """Return what `everywhere` sums over all tensors by the stage before which it is known: (run, index, sum)."""
+    places: dict[int, list[tuple[Running, int, tuple]]] = {}
     for run in runs:
         order: dict[str, int] = {}
         for index, level in run.program.shared:
             label = run.program.nodes[index][3] or run.rule
-            key = (label, order.setdefault(label, 0))
-            order[label] += 1
-            if level == k:
-                sums[key] = _sum(sums.get(key, 0.0), run.total(run.program.arguments(index)[0]))
-                places.append((run, index, key))
+            order[label] = order.get(label, -1) + 1
+            places.setdefault(level, []).append((run, index, (label, order[label])))
+    return places
+
+
+def _share(places: Sequence[tuple[Running, int, tuple]]) -> Sums:
+    """Add up sums over all tensors, and tell each batch."""
+    sums: Sums = {}
+    for run, index, key in places:
+        sums[key] = _sum(sums.get(key, 0.0), run.total(run.program.arguments(index)[0]))
     for run, index, key in places:
         run.know(index, sums[key])
     return sums

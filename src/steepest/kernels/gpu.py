@@ -199,6 +199,10 @@ class GpuRun(Run):
     def _launch(self, k: int) -> Any:
         return self.kernels.run(k, [self.values[index] for index in scalars(self.program, self.program.stages[k])])
 
+    def _know_sums(self, reductions: Sequence[int], sums: Any) -> None:
+        for place, index in enumerate(reductions):
+            self.values[index] = sums[:, place]
+
     def total(self, index: int) -> Any:
         """Return the sum of a scalar over the tensors of the batch: a tensor on the device."""
         return self.values[index].sum()

@@ -45,11 +45,43 @@ class Program:
     shared: tuple[tuple[int, int], ...] = ()  # (a sum over all tensors, the stage before which it is needed)
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
         return hash((self.nodes, self.outputs))
 
     def arguments(self, index: int) -> tuple[int, ...]:
         """Return the values that a value is computed from."""
         return arguments(self.nodes[index])
+
+    @cached_property
+    def slots(self) -> tuple[tuple[int, ...] | None, ...]:
+        """For each stage the places of its constants among those of the tape; None where some are computed."""
+        return tuple(
+            tuple(self.nodes[i][2] for i in stage.constants)
+            if all(self.nodes[i][0] == "constant" for i in stage.constants)
+            else None
+            for stage in self.stages
+        )
+
+    @cached_property
+    def read_between(self) -> tuple[int, ...]:
+        """Inputs that are read between stages, by what is no kernel."""
+        read = {a for index, node in enumerate(self.nodes) if index not in self.fused for a in arguments(node)}
+        return tuple(sorted(a for a in read if self.nodes[a][0] == "input"))
+
+    @cached_property
+    def only_added(self) -> frozenset[int]:
+        """Sums over each tensor of which only the sum over all tensors is wanted."""
+        readers = [(a, node[0] == "everywhere") for node in self.nodes for a in arguments(node)]
+        others = {a for a, adds in readers if not adds} | {index for _, index in self.outputs}
+        return frozenset(a for a, adds in readers if adds) - others
+
+    @cached_property
+    def small(self) -> tuple[tuple[str, int], ...]:
+        """Outputs that the kernel does not store."""
+        return tuple((name, index) for name, index in self.outputs if self.nodes[index][1] != ELEMENT)
 
     @cached_property
     def states(self) -> dict[str, str]:
@@ -150,8 +182,12 @@ def _levels(nodes: tuple[tuple, ...], fused: frozenset[int]) -> list[int]:
 
 
 def _last(nodes: tuple[tuple, ...], fused: frozenset[int], level: list[int], outputs: tuple) -> int:
-    """Return the stage that writes: elements are known, and whatever is summed or kept has been read by then."""
+    """Return the stage that writes: elements are known, and whatever is summed or kept has been read by then.
+
+    Known are also the sums over all rules, which have a label: somebody may look at them and leave the step.
+    """
     written = [level[index] for _, index in outputs if nodes[index][1] == ELEMENT]
+    written += [level[index] for index, node in enumerate(nodes) if node[0] == "everywhere" and node[3]]
     summed = [level[index] - 1 for index in fused if nodes[index][0] in REDUCTIONS]
     return max([*written, *summed, *(level[index] for index in _kept(nodes, fused))], default=0)
 

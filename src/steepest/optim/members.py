@@ -11,6 +11,7 @@ from torch import Tensor
 from steepest.formula.symbol import ELEMENT
 from steepest.groups import stack_shape
 from steepest.kernels.batch import Batch, Form
+from steepest.optim.graph import Traces
 from steepest.rule import Rule
 
 _address, _contiguous, _bytes = Tensor.data_ptr, Tensor.is_contiguous, attrgetter("nbytes")
@@ -85,6 +86,7 @@ class Members:
 
     def __init__(self, kind: Kind, parameters: list[Tensor], state: dict[Tensor, dict[str, Any]], rule: Rule) -> None:
         self.kind, self.parameters, self.rule = kind, parameters, rule
+        self.traces = Traces(rule, kind.form.matrix if rule.matrix else None)
         self.entries = [state[p] for p in parameters]
         self.steps = kind.steps
         self.step = torch.tensor(

@@ -24,7 +24,7 @@ from steepest.optim.checks import (
     check_whole,
     plain,
 )
-from steepest.optim.graph import GRADIENT, MEASURES, Edits, Traced, trace
+from steepest.optim.graph import GRADIENT, MEASURES, NORM, Edits, Traced, trace
 from steepest.optim.members import Members, Present, States, kind_of
 from steepest.optim.settings import GROUP, OPTIONS, PATHS, WHOLE, front, hyper
 from steepest.optim.stats import Measured, Stats
@@ -156,7 +156,7 @@ class Optimizer(torch.optim.Optimizer):
             form = members.kind.form
             low = form.dtype in (torch.bfloat16, torch.float16)
             edits = Edits(clip, self.ema, group["maximize"], group["cautious"], group["rounding"], low, self.measure)
-            traced = trace(rule, edits, form.matrix if rule.matrix else None, members.steps + 1, values)
+            traced = members.traces.at(edits, members.steps + 1, values)
             members.provide(traced.stored, group["state_dtype"])
             given = {**self._shared_states(rule, form.device), **self._seeds(members, traced)}
             graph = Graph(traced.program, traced.constants, rule.name)
@@ -220,7 +220,7 @@ class Optimizer(torch.optim.Optimizer):
             rule = members.rule.name
             if members.steps > oldest.get(rule, 0):
                 oldest[rule] = members.steps
-                self._shared.update({f"{rule}.{n}": values[n] for n in values if n not in MEASURES})
+                self._shared.update({f"{rule}.{n}": values[n] for n in values if n not in MEASURES and n != NORM})
             if self.measure:
                 measured.add(members, values, self.names())
         if self.measure:
