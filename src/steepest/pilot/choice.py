@@ -52,10 +52,10 @@ class Choice:
         if seen.learned:
             return f"samples come again, after the loss has fallen from {seen.first:.3g} to {seen.recent:.3g}"
         epochs, steps = ONCE / done, step / done
-        room = sum(each.numel() for group in self.optimizer.param_groups for each in group["params"])
-        room = min(1.0, room * ONCE / seen.samples)
+        parameters = sum(each.numel() for group in self.optimizer.param_groups for each in group["params"])
+        room = min(1.0, parameters * ONCE / seen.samples)
         if room < 1 and self._settings["output"] is not None:
-            room = 0.0
+            return f"samples come again, and are more than the {parameters} parameters can learn by heart"
         remembered = max(STEPS, steps / (1 + room * epochs / EPOCHS))
         decay = 2 / (self._settings["rate"] * remembered)  # the rate is half of its peak in the mean
         for group in self.optimizer.param_groups:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steepest.data import describe
+from steepest.data import count_samples, describe
 from steepest.loop import Loss
 from steepest.loop.checks import check_loss, split_outputs
 from steepest.pilot.choice import assign
@@ -25,7 +25,9 @@ RATE, DECAY, SCHEDULE = 0.01, 0.01, "warmup(0.05) * linear()"
 RATE_OF_EQUATIONS = 0.03
 """Of a loss that is made of derivatives: an equation has no noise."""
 
-RATE_OF_TRAINED = 0.003
+SCHEDULE_OF_TRAINED = "warmup(0.2) * warmup(0.2) * linear()"
+"""Of a model that knows something: its first steps are so small that it forgets nothing by them."""
+
 GOOD = 0.1
 """A model knows something when its predictions fit their own targets better, by such a part of the loss, than those of
 other samples."""
@@ -36,6 +38,9 @@ REGRET_OF_SQUARES = {HALF: 0.3, TWICE: -0.04}
 REGRET_OF_EQUATIONS = {HALF: 10.0, TWICE: 5.0}
 """By what part the loss ends higher, in the median of `python benchmarks/pilot regret`: it differs by much more between
 tasks than between these kinds."""
+
+ENOUGH = 256
+"""Samples that tell how inputs deviate."""
 
 SHORTEST = 50
 """Runs of fewer steps are not worth a measurement."""
@@ -71,26 +76,39 @@ def measure(
     pilot = Pilot(model, loss, forward)
     found = Found()
     if (steps is None or steps >= SHORTEST) and rounding == "nearest":  # units are for weights of 32 bits
-        found = pilot.look(list(islice(batches, 2)))
+        found = pilot.look(_first(batches, steps))
     readings = len(AT) if (steps or 0) >= LONG else 0
     settings = {"rounding": rounding, "readings": readings, **settle(found, pilot.names)}
     spent = math.ceil(pilot.spent) + readings
     return Plan(decisions(found, settings, assign(model, settings), spent), settings, spent)
 
 
+def _first(batches: Iterable[Any], steps: int | None) -> list[Any]:
+    """Return two batches, or as many as hold ENOUGH samples, if looking at them costs a hundredth of the run or less."""
+    most = 2 if steps is None else max(2, int(steps / 100 / FORWARD))
+    taken: list[Any] = []
+    samples = 0
+    for batch in islice(batches, most):
+        taken.append(batch)
+        samples += count_samples(batch)
+        if len(taken) > 1 and samples >= ENOUGH:
+            break
+    return taken
+
+
 def settle(found: Found, names: dict[Tensor, str]) -> dict[str, Any]:
     """Return what the facts come to, as plain data."""
-    rate, forgets, output, regret = RATE, True, None, REGRET
+    rate, schedule, forgets, output, regret = RATE, SCHEDULE, True, None, REGRET
     if found.ends.differentiated:
         rate, forgets, regret = RATE_OF_EQUATIONS, False, REGRET_OF_EQUATIONS
     elif found.knows > GOOD:
-        rate, forgets = RATE_OF_TRAINED, False
+        schedule = SCHEDULE_OF_TRAINED
     if found.output is not None and found.ends.last is not None:
         regret = REGRET_OF_SQUARES
         layer = names[found.ends.last.weight].removesuffix("weight").removesuffix(".")
         output = {"layer": layer, "size": found.output.size, "shift": found.output.shift.tolist()}
     return {
-        "rate": rate, "decay": DECAY, "forgets": forgets, "schedule": SCHEDULE, "output": output,
+        "rate": rate, "decay": DECAY, "forgets": forgets, "schedule": schedule, "output": output,
         "inputs": {names[fold.weight]: fold.plain() for fold in found.folds},
         "anew": [names[fold.weight] for fold in found.anew], "regret": dict(regret),
     }  # fmt: skip
@@ -115,9 +133,9 @@ class Pilot:
             return found
         try:
             with self.as_it_was(found.ends.first):
-                knows = self._knows(batches)
+                knows = self._knows(batches[:2])
                 folds = self._inputs(found.ends, batches)
-                anew = self._begin_anew(folds, batches)
+                anew = self._begin_anew(folds, batches[:2])
                 output = self._output(found.ends, batches[0])
         except Exception as error:  # a loss may need gradients, or state, that this way of asking does not give it
             found.trouble = (str(error).splitlines() or [type(error).__name__])[0]

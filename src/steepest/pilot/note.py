@@ -34,7 +34,7 @@ def decisions(found: Found, settings: dict[str, Any], assigned: Groups, spent: i
     """Return each choice with what it rests on."""
     made = [
         *_inputs(found), *_outputs(found), *_left_alone(found), _rule(assigned), _rate(found, settings),
-        _decay(settings), _schedule(settings["schedule"]),
+        _decay(settings), _schedule(found, settings["schedule"]),
     ]  # fmt: skip
     if spent:
         why = "what measuring takes of the run's steps"
@@ -85,15 +85,13 @@ def _rule(assigned: Groups) -> Decision:
 
 
 def _rate(found: Found, settings: dict[str, Any]) -> Decision:
-    value, evidence = f"{settings['rate']:g}", {}
+    value = f"{settings['rate']:g}"
     if found.ends.differentiated:
         why = "the loss is made of derivatives: an equation has no noise, and bears a larger rate"
-    elif not settings["forgets"]:
-        why = f"the model knows something already: its predictions fit other samples {found.knows:.0%} worse"
-        evidence = {"saved by knowing": found.knows}
     else:
         why = "steps are in units of what they change, so that one rate serves; not tuned"
-    return Decision("rate", value, why, evidence, "a search, which costs more than it finds", settings["regret"])
+    other = "a search, which costs more than it finds"
+    return Decision("rate", value, why, alternative=other, regret=settings["regret"])
 
 
 def _decay(settings: dict[str, Any]) -> Decision:
@@ -103,11 +101,14 @@ def _decay(settings: dict[str, Any]) -> Decision:
         return Decision(
             "decay", value, why, alternative="much from the start, which hurts where samples are drawn anew"
         )
-    return Decision("decay", value, "little: what the weights know, or an equation, is not to be forgotten")
+    return Decision("decay", value, "little: an equation has no samples that could be learned by heart")
 
 
-def _schedule(text: str) -> Decision:
+def _schedule(found: Found, text: str) -> Decision:
     schedule = parse(text)
     bars = "".join("▁▂▃▄▅▆▇█"[min(7, int(8 * schedule(step, 24)))] for step in range(24))
-    why = "a short warm-up, then in a line to zero at the end of the run"
-    return Decision("schedule", f"{text}  {bars}", why, alternative="cosine, which ends alike")
+    why, evidence = "a short warm-up, then in a line to zero at the end of the run", {}
+    if text.count("warmup") > 1:
+        why = "slowly at first: the model knows something already, for its predictions fit other samples worse"
+        evidence = {"by this part of the loss": found.knows}
+    return Decision("schedule", f"{text}  {bars}", why, evidence, "cosine, which ends alike")
