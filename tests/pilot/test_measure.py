@@ -237,9 +237,18 @@ def test_a_model_that_knows_something_is_moved_with_care():
     assert "the model knows something already" in str(found)
     worst = []
 
+    @torch.no_grad()
+    def now():
+        linear, (first, _, second, _, third) = nn.functional.linear, model  # by hand, for the pilot watches the model
+        hidden = [
+            linear(linear(x, first.weight, first.bias).relu(), second.weight, second.bias).relu() for x, _ in data
+        ]
+        outputs = (linear(each, third.weight, third.bias) for each in hidden)
+        return sum((output - y).square().mean().item() for output, (_, y) in zip(outputs, data, strict=True))
+
     def watched(model, batch):
         if torch.is_grad_enabled():  # not where the pilot looks
-            worst.append(sum(mse(model, each).item() for each in data))
+            worst.append(now())
         return mse(model, batch)
 
     fit(model, watched, data, steps=500, log=False)

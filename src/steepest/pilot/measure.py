@@ -84,7 +84,7 @@ def measure(
 
 
 def _first(batches: Iterable[Any], steps: int | None) -> list[Any]:
-    """Return two batches, or as many as hold ENOUGH samples, if looking at them costs a hundredth of the run or less."""
+    """Return two batches, or as many as hold ENOUGH samples, if looking at them costs no more than 1 % of the run."""
     most = 2 if steps is None else max(2, int(steps / 100 / FORWARD))
     taken: list[Any] = []
     samples = 0
