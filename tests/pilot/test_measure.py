@@ -2,6 +2,7 @@
 
 import copy
 import random
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from torch.nn.utils import parametrizations
 
 from steepest.fit import fit
 from steepest.pilot import build, measure, plan
+from steepest.pilot.measure import Pilot
+from steepest.pilot.trace import Ends
 from steepest.record import Plan
 from steepest.snapshot import random_state
 
@@ -288,3 +291,20 @@ def test_a_loss_that_is_none_says_so_before_anything_is_measured():
     assert caught.value.__notes__ == [
         "This was before the first step, with the batch (float32[64, 4], float32[64, 1])."
     ]
+
+
+def test_raw_layers_of_a_model_that_knows_nothing_begin_anew_whatever_the_loss():
+    """A drowned layer may have the lower loss; one that knows something is kept then."""
+    calls = []
+
+    def rising(model, batch):
+        calls.append(batch)
+        return model(batch[0]).square().mean() * len(calls)
+
+    for knows, begun in ((0.0, 1), (0.5, 0)):
+        model = network()
+        pilot = Pilot(model, rising, nullcontext)
+        weight = model[0].weight.clone()
+        folds = pilot._inputs(Ends([model[0]]), batches(scale=1000.0))
+        assert len(pilot._begin_anew(folds, batches(scale=1e-3), knows)) == begun
+        assert torch.allclose(model[0].weight, weight, rtol=1e-4, atol=1e-6) == (not begun)

@@ -135,7 +135,7 @@ class Pilot:
             with self.as_it_was(found.ends.first):
                 knows = self._knows(batches[:2])
                 folds = self._inputs(found.ends, batches)
-                anew = self._begin_anew(folds, batches[:2])
+                anew = self._begin_anew(folds, batches[:2], knows)
                 output = self._output(found.ends, batches[0])
         except Exception as error:  # a loss may need gradients, or state, that this way of asking does not give it
             found.trouble = (str(error).splitlines() or [type(error).__name__])[0]
@@ -182,27 +182,30 @@ class Pilot:
                 self.evaluate(batch, gradient=False)
         return [fold for inputs in gathered.values() for fold in inputs.folds()]
 
-    def _begin_anew(self, folds: list[Fold], batches: list[Any]) -> list[Fold]:
-        """Begin first layers anew in units of their inputs, where raw ones drown them; keep it if it does not hurt."""
+    def _begin_anew(self, folds: list[Fold], batches: list[Any], knows: float) -> list[Fold]:
+        """Begin first layers anew in units of their inputs, where raw ones drown them.
+
+        If the model knows something, only where the loss does not rise by it. A drowned layer of one that knows nothing
+        may well have a lower loss, for it says the same of every sample.
+        """
         raw = [fold for fold in folds if _size(fold) > RAW]
-        if not raw:
-            return []
-        before = sum(float(self.evaluate(batch, gradient=False)) for batch in batches)
+        before = self._sum(batches) if raw and knows > GOOD else math.inf
         for fold in raw:
             fold.begin_anew()
-        after = sum(float(self.evaluate(batch, gradient=False)) for batch in batches)
-        if after <= before + 0.02 * abs(before):
+        if before == math.inf or self._sum(batches) <= before + 0.02 * abs(before):
             return raw
         for fold in raw:
             fold.undo()
         return []
 
+    def _sum(self, batches: list[Any]) -> float:
+        return sum(float(self.evaluate(batch, gradient=False)) for batch in batches)
+
     def _knows(self, batches: list[Any]) -> float:
         """Return the part of the loss that is saved because predictions are of their own samples; 0 of a new model."""
-        losses = [sum(float(self.evaluate(batch, gradient=False)) for batch in batches)]
+        own = self._sum(batches)
         with hooks([self.model], _of_another_sample):
-            losses.append(sum(float(self.evaluate(batch, gradient=False)) for batch in batches))
-        own, other = losses
+            other = self._sum(batches)
         return (other - own) / abs(other) if math.isfinite(own) and math.isfinite(other) and other != 0 else 0.0
 
     def _output(self, ends: Ends, batch: Any) -> Output | None:
