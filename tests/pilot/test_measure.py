@@ -308,3 +308,12 @@ def test_raw_layers_of_a_model_that_knows_nothing_begin_anew_whatever_the_loss()
         folds = pilot._inputs(Ends([model[0]]), batches(scale=1000.0))
         assert len(pilot._begin_anew(folds, batches(scale=1e-3), knows)) == begun
         assert torch.allclose(model[0].weight, weight, rtol=1e-4, atol=1e-6) == (not begun)
+
+
+def test_one_layer_alone_is_given_steps_to_go_all_the_way():
+    """Planted: at the rate of deep models a weight could go a third of the way to 3."""
+    torch.manual_seed(0)
+    x = torch.randn(512, 4)
+    model = nn.Linear(4, 1)
+    fit(model, mse, (x, 3 * x.sum(1, keepdim=True)), steps=120, log=False)
+    assert model.weight.detach().flatten().tolist() == pytest.approx([3.0] * 4, abs=0.1)

@@ -25,6 +25,9 @@ RATE, DECAY, SCHEDULE = 0.01, 0.01, "warmup(0.05) * linear()"
 RATE_OF_EQUATIONS = 0.03
 """Of a loss that is made of derivatives: an equation has no noise."""
 
+TRAVEL = 10.0
+"""Of a model of one layer: so many units its weights can move by, at a rate that falls to half of this in the mean."""
+
 SCHEDULE_OF_TRAINED = "warmup(0.2) * warmup(0.2) * linear()"
 """Of a model that knows something: its first steps are so small that it forgets nothing by them."""
 
@@ -78,7 +81,7 @@ def measure(
     if (steps is None or steps >= SHORTEST) and rounding == "nearest":  # units are for weights of 32 bits
         found = pilot.look(_first(batches, steps))
     readings = len(AT) if (steps or 0) >= LONG else 0
-    settings = {"rounding": rounding, "readings": readings, **settle(found, pilot.names)}
+    settings = {"rounding": rounding, "readings": readings, **settle(found, pilot.names, steps)}
     spent = math.ceil(pilot.spent) + readings
     return Plan(decisions(found, settings, assign(model, settings), spent), settings, spent)
 
@@ -96,13 +99,15 @@ def _first(batches: Iterable[Any], steps: int | None) -> list[Any]:
     return taken
 
 
-def settle(found: Found, names: dict[Tensor, str]) -> dict[str, Any]:
-    """Return what the facts come to, as plain data."""
+def settle(found: Found, names: dict[Tensor, str], steps: int | None) -> dict[str, Any]:
+    """Return what the facts come to, as plain data; steps: of the run, if they are known."""
     rate, schedule, forgets, output, regret = RATE, SCHEDULE, True, None, REGRET
     if found.ends.differentiated:
         rate, forgets, regret = RATE_OF_EQUATIONS, False, REGRET_OF_EQUATIONS
     elif found.knows > GOOD:
         schedule = SCHEDULE_OF_TRAINED
+    elif found.ends.last is not None and found.ends.first == [found.ends.last]:
+        rate = max(RATE, TRAVEL / (steps or math.inf))
     if found.output is not None and found.ends.last is not None:
         regret = REGRET_OF_SQUARES
         layer = names[found.ends.last.weight].removesuffix("weight").removesuffix(".")
@@ -202,11 +207,16 @@ class Pilot:
         return sum(float(self.evaluate(batch, gradient=False)) for batch in batches)
 
     def _knows(self, batches: list[Any]) -> float:
-        """Return the part of the loss that is saved because predictions are of their own samples; 0 of a new model."""
-        own = self._sum(batches)
+        """Return the part of the loss that is saved because predictions are of their own samples; 0 of a new model.
+
+        The smaller one of both batches: a new one may be lucky in one.
+        """
+        own = [float(self.evaluate(batch, gradient=False)) for batch in batches]
         with hooks([self.model], _of_another_sample):
-            other = self._sum(batches)
-        return (other - own) / abs(other) if math.isfinite(own) and math.isfinite(other) and other != 0 else 0.0
+            other = [float(self.evaluate(batch, gradient=False)) for batch in batches]
+        if not all(math.isfinite(loss) for loss in (*own, *other)) or 0 in other:
+            return 0.0
+        return min((b - a) / abs(b) for a, b in zip(own, other, strict=True))
 
     def _output(self, ends: Ends, batch: Any) -> Output | None:
         """Measure the scale of what is predicted; None where the loss is not quadratic in it."""

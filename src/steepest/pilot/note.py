@@ -88,6 +88,8 @@ def _rate(found: Found, settings: dict[str, Any]) -> Decision:
     value = f"{settings['rate']:g}"
     if found.ends.differentiated:
         why = "the loss is made of derivatives: an equation has no noise, and bears a larger rate"
+    elif found.ends.last is not None and found.ends.first == [found.ends.last]:
+        why = "the model is one layer, whose weights have to go all the way in the steps there are"
     else:
         why = "steps are in units of what they change, so that one rate serves; not tuned"
     other = "a search, which costs more than it finds"
