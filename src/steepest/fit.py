@@ -22,6 +22,7 @@ from steepest.loop import Factor, Loss, Run, checks, settings
 from steepest.loop.budget import Budget, budget_of
 from steepest.loop.evaluate import Metrics
 from steepest.loop.event_file import EventFile, check_folder
+from steepest.loop.guard import Guard
 from steepest.loop.journal import Journal
 from steepest.loop.precision import Precision, check_precision
 from steepest.loop.run import place
@@ -198,6 +199,7 @@ def _run(asked: SimpleNamespace, source: Source, folder: "Folder | None") -> tup
     )  # fmt: skip
     if company is not None:
         company.join(run)
+        run.guard = Guard(run.gradient, run.optimizer)
     return run, company
 
 

@@ -65,6 +65,10 @@ class Journal:
         """Keep the row of an evaluation."""
         self._keep("evaluation", row)
 
+    def rewind(self, event: dict[str, Any]) -> None:
+        """Write that the run has gone back to older weights."""
+        self._write("rewind", event)
+
     def end(self, status: str, **more: Any) -> None:
         """Write how the run ended; nothing if it failed before its first step."""
         if self._started or self.history:

@@ -16,6 +16,7 @@ from steepest.loop import checks
 from steepest.loop.average import Average
 from steepest.loop.budget import budget_of
 from steepest.loop.gradient import Gradient
+from steepest.loop.guard import Guard
 from steepest.loop.position import Position
 from steepest.loop.precision import Precision, check_precision, lower_weights
 from steepest.loop.step import Step
@@ -97,6 +98,7 @@ class Run:
         if compile:
             model.compile()
         self.average = Average(model, optimizer)
+        self.guard: Guard | None = None  # for those who did not choose the rate themselves
         self.position = Position()
         self.waiting = False  # for the next batch: nothing of the coming update has been done
         self._batches = self._feed()
@@ -119,12 +121,14 @@ class Run:
         self._clock = perf_counter()
         while not self.over():
             began = perf_counter()
-            if self.schedule is not None:
-                self._set_rate(self.schedule)
             self.optimizer.zero_grad()
             batch = self._next_batch()  # 1. take a batch
             step = Step(self.position.step, self.position.epoch)
             self.gradient.compute(batch, step)  # 2. predict, 3. compute the loss, 4. backpropagate
+            if self.guard is not None:
+                step = self.guard.look(batch, step, self.done())
+            if self.schedule is not None:
+                self._set_rate(self.schedule)
             if not step.skipped:
                 self._move(step)  # 5. move every parameter by minus the gradient times the rate
             self._finish(step, began)
@@ -159,6 +163,7 @@ class Run:
             "buffers": hidden_buffers(self.model),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict(),
+            "guard": None if self.guard is None else self.guard.state_dict(),
             "position": asdict(self.position),
             "precision": self.precision.state_dict(),
             "memory": self.gradient.state_dict(),
@@ -177,6 +182,8 @@ class Run:
         restore_buffers(self.model, state["buffers"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state["average"])
+        if self.guard is not None and state.get("guard") is not None:
+            self.guard.load_state_dict(state["guard"])
         self.position = Position(**state["position"])
         self.precision.load_state_dict(state["precision"])
         self.gradient.load_state_dict(state["memory"])
@@ -188,6 +195,8 @@ class Run:
     def say_with(self, say: Callable[[str], None]) -> None:
         """Have what a person should know during the run said by this function; else it is not said."""
         self.gradient.say = self.source.say = say
+        if self.guard is not None:
+            self.guard.say = say
 
     def close(self) -> None:
         """Leave the model as it was found, end the processes that read the data."""
@@ -221,6 +230,7 @@ class Run:
 
     def _set_rate(self, schedule: Factor) -> None:
         factor = schedule(*self.budget.place(self.position.step, self.seconds()))
+        factor *= 1.0 if self.guard is None else self.guard.factor
         for group in self.optimizer.param_groups:
             rate = group.setdefault("initial_lr", float(group["lr"])) * factor
             if isinstance(group["lr"], torch.Tensor):

@@ -70,6 +70,8 @@ class Sitting:
         self.evaluation, self.saving = evaluation, saving
         self.troubles: list[Callable[[], list[str]]] = [] if saving is None else [saving.checkpoints.problems]
         self.scores = Scores()
+        if run.guard is not None:
+            run.guard.note = journal.rewind
         self._lowest: float | None = None  # the loss on val at this step, if it is the lowest so far
 
     def ended(self) -> str | None:
@@ -93,6 +95,8 @@ class Sitting:
         """Make the steps; return how it ended: "finished", "stopped" by patience, "interrupted" or "terminated"."""
         with interruption() as interrupted:
             status = self._steps(interrupted)
+            if status in ("finished", "stopped") and self.run.guard is not None and self.run.guard.course.worse():
+                self.view.say(self.run.guard.course.worse())
             if self.saving is not None:
                 self._save(wait=True)
         return status

@@ -36,6 +36,20 @@ class Step:
             self._loss = self._loss.item()
         return self._loss
 
+    def loss_later(self) -> Callable[[], float]:
+        """Return what reads the loss later, without waiting for what its device was given to do meanwhile."""
+        loss = self._loss
+        if not isinstance(loss, torch.Tensor) or loss.is_cpu:
+            return lambda: self.loss
+        copy, event = loss.to("cpu", non_blocking=True), torch.Event(loss.device.type)
+        event.record()
+
+        def read() -> float:
+            event.synchronize()
+            return copy.item()
+
+        return read
+
     @property
     def metrics(self) -> dict[str, float]:
         """What else the loss function returned beside "loss"."""
