@@ -8,7 +8,7 @@ import torch
 from stepping import switched
 
 from steepest.kernels import support
-from steepest.optim import CLASSES, optimizer as front
+from steepest.optim import CLASSES, cut
 
 MATRICES = [(4, 3), (4, 4), (2, 3, 3), (16, 16), (0, 3), (4, 3)]
 SHAPES = [*MATRICES, (7,), (), (0,)]
@@ -30,7 +30,7 @@ def walked(kind, eager, monkeypatch, shapes=None, dtype=torch.float64, steps=12,
     shapes = shapes or (MATRICES if kind.rule.matrix else SHAPES)
     if kind.__name__ == "SOAP":  # of a space of equal eigenvalues no basis is the right one
         shapes = [(4, 4), (16, 16)]
-    monkeypatch.setattr(front, "unsupported", lambda p: "the test" if eager else "")
+    monkeypatch.setattr(cut, "unsupported", lambda p: "the test" if eager else "")
     torch.manual_seed(3)
     measure = options.pop("measure", False)
     parameters = [torch.nn.Parameter(torch.randn(shape, dtype=torch.float64).to(dtype)) for shape in shapes]
@@ -40,7 +40,7 @@ def walked(kind, eager, monkeypatch, shapes=None, dtype=torch.float64, steps=12,
         for p in parameters:
             p.grad = torch.randn(p.shape, dtype=torch.float64).to(dtype)
         optimizer.step()
-    assert all(members.kind.kernel != eager for known in optimizer._members.values() for members in known.batches)
+    assert all(members.kind.kernel != eager for members in optimizer._cut.batches)
     with optimizer.averaged():
         averages = [p.detach().clone() for p in parameters]
     states = [dict(sorted(optimizer.state[p].items())) for p in parameters]

@@ -165,9 +165,13 @@ def test_a_recipe_refuses_where_a_comparison_comes_out_otherwise():
     assert not record.escaped
 
 
-@pytest.mark.parametrize(
-    "look", [float, int, str, hash, lambda x: f"{x:.3f}", lambda x: x.is_integer(), math.sqrt, round], ids=str
-)
+LOOKS = {
+    "float": float, "int": int, "str": str, "hash": hash, "sqrt": math.sqrt, "round": round,
+    "format": lambda x: f"{x:.3f}", "method": lambda x: x.is_integer(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
 def test_a_number_that_is_looked_at_has_escaped(look):
     record = Record(3.0)
     assert look(record.inputs[0]) == look(3.0)

@@ -40,10 +40,13 @@ class Form(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """A program, the values of its constants at this step, and the name of the rule that it came from."""
+    """A program, the values of its constants at this step, and the name of the rule that it came from.
+
+    constants: of all tensors, or, where the program allows it, an array with a line for each tensor.
+    """
 
     program: Program
-    constants: Sequence[float]
+    constants: Any
     rule: str
 
 
@@ -67,13 +70,13 @@ class Batch:
         self.addresses: dict[tuple[int, str], list[int] | int] = {}
         self.offsets = np.tile(np.arange(form.blocks), len(parameters)) * np.repeat(sizes, form.blocks)
 
-    def launcher(self, program: Program) -> Launcher:
-        """Return the machine code of a program for these tensors."""
+    def launcher(self, program: Program, each: bool) -> Launcher:
+        """Return the machine code of a program for these tensors. each: with constants of their own."""
         launcher = self.launchers.get(program)
-        if launcher is None:
+        if launcher is None:  # tensors of a batch have constants of their own always, or never
             dtypes = {"p": self.form.dtype, "g": self.form.dtype}
             dtypes |= {name: tensors[0].dtype for name, tensors in self.states.items() if tensors}
-            launcher = Launcher(program, self.rows, {name: real(d) for name, d in dtypes.items()})
+            launcher = Launcher(program, self.rows, {name: real(d) for name, d in dtypes.items()}, each)
             self.launchers[program] = launcher
         return launcher
 
@@ -131,7 +134,8 @@ class Run:
     def __init__(self, batch: Batch, graph: Graph, gradients: list[Tensor], given: Mapping[str, Any]) -> None:
         self.program, self.constants, self.rule = graph
         self.batch, self.gradients = batch, gradients
-        self.launcher = batch.launcher(self.program)
+        self.each = isinstance(self.constants, np.ndarray)
+        self.launcher = batch.launcher(self.program, self.each)
         self.values = Values(self.program, self.constants, _Inputs(batch, gradients, given), batched=True)
         self.totals: dict[int, float] = {}
         self._point()
@@ -165,6 +169,8 @@ class Run:
         stage, values, slots = self.program.stages[k], self.values, self.program.slots[k]
         if slots is None:
             constants = [float(values[index]) for index in stage.constants]
+        elif self.each:
+            constants = self.constants[:, slots]
         else:
             constants = [self.constants[slot] for slot in slots]
         return self.launcher.run(k, constants, [np.asarray(values[index]) for index in stage.scalars])
@@ -182,7 +188,7 @@ class Run:
 
     def know(self, index: int, value: Any) -> None:
         """Take a value that all tensors share."""
-        self.values[index] = shared(value)
+        self.values[index] = value if index in self.program.unread else shared(value)
 
     def _stack(self, column: str) -> Tensor:
         form = self.batch.form

@@ -79,6 +79,18 @@ class Program:
         return frozenset(a for a, adds in readers if adds) - others
 
     @cached_property
+    def unread(self) -> frozenset[int]:
+        """Values from which nothing else is computed."""
+        return frozenset(range(len(self.nodes))) - {a for node in self.nodes for a in arguments(node)}
+
+    @cached_property
+    def takes_any_constants(self) -> bool:
+        """Whether each tensor may have constants of its own: only the kernel reads them."""
+        between = (i for i, node in enumerate(self.nodes) if i not in self.fused and node[0] not in LEAVES)
+        alone = all(self.nodes[i][0] == "everywhere" and i in self.unread for i in between)
+        return alone and None not in self.slots
+
+    @cached_property
     def small(self) -> tuple[tuple[str, int], ...]:
         """Outputs that the kernel does not store."""
         return tuple((name, index) for name, index in self.outputs if self.nodes[index][1] != ELEMENT)

@@ -15,13 +15,16 @@ SHEET = ("rows", "row_tensor", "row_start", "pointers", "sizes", "constants", "s
 FIRST_WORD = 8  # word 0 is the counter, alone on its cache line
 
 
-def assemble(program: Program, stage: Stage, columns: Mapping[str, int], dtypes: Mapping[str, str]) -> str:
+def assemble(
+    program: Program, stage: Stage, columns: Mapping[str, int], dtypes: Mapping[str, str], each: bool = False
+) -> str:
     """Return the assembly of `void stage(ptr sheet)`.
 
     columns: place of each tensor in a row of the pointer table ("p", "g", states, "temporary 7", "kept 3").
     dtypes: dtype in memory of each column. The arithmetic is in float64 if p is, else in float32.
+    each: every tensor has a line of constants, and they do not all share one.
     """
-    return _Writer(program, stage, columns, dtypes).write()
+    return _Writer(program, stage, columns, dtypes, each).write()
 
 
 def temporary(index: int) -> str:
@@ -35,8 +38,10 @@ def kept(index: int) -> str:
 
 
 class _Writer:
-    def __init__(self, program: Program, stage: Stage, columns: Mapping[str, int], dtypes: Mapping[str, str]) -> None:
-        self.program, self.stage, self.columns, self.dtypes = program, stage, columns, dtypes
+    def __init__(
+        self, program: Program, stage: Stage, columns: Mapping[str, int], dtypes: Mapping[str, str], each: bool
+    ) -> None:
+        self.program, self.stage, self.columns, self.dtypes, self.each = program, stage, columns, dtypes, each
         self.out = Assembly("double" if dtypes["p"] == "float64" else "float")
         self.values: dict[int, str] = {}
         self.at: dict[str, str] = {}
@@ -56,9 +61,13 @@ class _Writer:
         out.label("entry")
         for word, name in enumerate(SHEET, FIRST_WORD):
             out.line(f"%{name} = load {'i64' if name == 'rows' else 'ptr'}, ptr {out.address('i64', '%sheet', word)}")
-        for place, index in enumerate(self.stage.constants):
-            self.values[index] = self._scalar(index, "%constants", place)
+        if not self.each:
+            self._constants("0")
         out.line("br label %next")
+
+    def _constants(self, line: str) -> None:
+        for place, index in enumerate(self.stage.constants):
+            self.values[index] = self._scalar(index, "%constants", line, place)
 
     def _row(self) -> None:
         """Take the next row and find its tensor, its addresses and its scalars."""
@@ -79,6 +88,8 @@ class _Writer:
         for name in self._touched():
             base = out.new(f"load ptr, ptr {out.address('ptr', '%pointers', first, self.columns[name])}")
             self.at[name] = out.address(memory(self.dtypes[name]), base, "%start")
+        if self.each:
+            self._constants(out.new(f"mul i64 %tensor, {len(self.stage.constants)}"))
         offset = out.new(f"mul i64 %tensor, {len(self.stage.scalars)}")
         for place, index in enumerate(self.stage.scalars):
             self.values[index] = self._scalar(index, "%scalars", offset, place)

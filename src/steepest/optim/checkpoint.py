@@ -65,7 +65,7 @@ def load(optimizer: Any, saved: dict[str, Any]) -> None:
         group.update(loaded)
     optimizer._shared = dict(saved.get("shared", {}))
     optimizer.stats.restore(*saved.get("steps", (0, 0, 0)))
-    optimizer._members.clear()
+    optimizer._cut = None
 
 
 def _checked_groups(optimizer: Any, saved: list[dict[str, Any]]) -> list[dict[str, Any]]:

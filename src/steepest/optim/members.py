@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from operator import attrgetter, is_
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,22 +61,12 @@ class States(defaultdict):
         super().update(*others, **more)
 
 
-class Present(NamedTuple):
-    """How a group of parameters was last cut into batches, and which parameters had no gradient then."""
+class Part(NamedTuple):
+    """The parameters that a batch has of one group. place: of the group."""
 
-    group: dict[str, Any]
+    place: int
+    traces: Traces
     parameters: list[Tensor]
-    batches: "list[Members]"
-    absent: list[Tensor]
-    states: States
-    changes: int
-
-    def fits(self, group: dict[str, Any], states: States) -> bool:
-        """Whether the group holds these parameters with these states, and none without a gradient has one now."""
-        now = group["params"]
-        same = group is self.group and len(now) == len(self.parameters) and all(map(is_, now, self.parameters))
-        same = same and states is self.states and states.changes == self.changes
-        return same and all(p.grad is None for p in self.absent)
 
 
 class Members:
@@ -84,9 +75,11 @@ class Members:
     What is asked at every step is written for a thousand tensors: one list, one C function over it.
     """
 
-    def __init__(self, kind: Kind, parameters: list[Tensor], state: dict[Tensor, dict[str, Any]], rule: Rule) -> None:
-        self.kind, self.parameters, self.rule = kind, parameters, rule
-        self.traces = Traces(rule, kind.form.matrix if rule.matrix else None)
+    def __init__(self, kind: Kind, parts: list[Part], state: dict[Tensor, dict[str, Any]], rule: Rule) -> None:
+        self.kind, self.parts, self.rule = kind, parts, rule
+        self.parameters = parameters = [p for part in parts for p in part.parameters]
+        units = [len(part.parameters) * kind.form.blocks for part in parts]
+        self.part_of = np.repeat(np.arange(len(parts)), units)  # of each unit
         self.entries = [state[p] for p in parameters]
         self.steps = kind.steps
         self.step = torch.tensor(

@@ -9,23 +9,23 @@ import torch
 from torch import Tensor
 
 from steepest.formula.symbol import SHARED
-from steepest.kernels.batch import Graph, Run, Running, Sums, shared, together
+from steepest.kernels.batch import Run, Running, Sums, shared, together
 from steepest.kernels.eager import EagerRun
 from steepest.kernels.gpu import GpuRun
-from steepest.kernels.support import unsupported
 from steepest.optim import checkpoint
 from steepest.optim.checks import (
     check_given,
     check_names,
     check_params,
     check_rule,
-    check_stepped,
     check_values,
     check_whole,
     plain,
 )
+from steepest.optim.cut import Cut, Order, Ready
 from steepest.optim.graph import GRADIENT, MEASURES, NORM, Edits, Traced, trace
-from steepest.optim.members import Members, Present, States, kind_of
+from steepest.optim.members import Members, States
+from steepest.optim.observed import is_watched, observed
 from steepest.optim.settings import GROUP, OPTIONS, PATHS, WHOLE, front, hyper
 from steepest.optim.stats import Measured, Stats
 from steepest.rule import Rule
@@ -60,7 +60,7 @@ class Optimizer(torch.optim.Optimizer):
         self.clip, self.skip_nonfinite, self.ema = check_whole(options)
         self.stats = Stats()
         self.measure = False
-        self._members: dict[int, Present] = {}
+        self._cut: Cut | None = None
         self._shared: dict[str, Any] = {}  # states that a rule has once for all parameters, as "rule.state"
         self._averaged = False
         super().__init__(check_given(params), {**front(self.rule), **OPTIONS, **options})
@@ -115,14 +115,28 @@ class Optimizer(torch.optim.Optimizer):
             raise RuntimeError(
                 "step() inside `with averaged()`: the weights are the running mean; leave the block first"
             )
-        with contextlib.ExitStack() as stack:
-            for device in {p.device.type for group in self.param_groups for p in group["params"][:1]}:
-                if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(
-                    device
-                ):  # the rules compute as they are written, whatever the model does
-                    stack.enter_context(torch.autocast(device, enabled=False))
+        with self._without_autocast() if torch._C._is_any_autocast_enabled() else contextlib.nullcontext():
             self._step()
         return loss
+
+    profile_hook_step = staticmethod(observed)  # type: ignore[assignment]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop all gradients, or set them to zero."""
+        if not set_to_none or is_watched():
+            super().zero_grad(set_to_none)
+            return
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
+    def _without_autocast(self) -> contextlib.ExitStack:
+        """Return a block in which the rules compute as they are written, whatever the model does."""
+        stack = contextlib.ExitStack()
+        for device in {p.device.type for group in self.param_groups for p in group["params"][:1]}:
+            if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        return stack
 
     def _step(self) -> None:
         if self.state is not self._states:  # somebody put another dictionary in its place
@@ -130,61 +144,48 @@ class Optimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             self._set_rate(group)
         try:
-            pairs = [pair for group in self.param_groups for pair in self._runs(group)]
+            ready = self._ready()
         except (TypeError, ValueError, ArithmeticError):
             for group in self.param_groups:  # if somebody wrote nonsense into a group, that is the sentence to say
                 check_values(self.rule_of(group), group)
             raise
         self.stats.forget()
-        done = together([run for _, run in pairs], self._proceed if self.clip or self.skip_nonfinite else None)
+        done = together(
+            [self._run(each) for each in ready], self._proceed if self.clip or self.skip_nonfinite else None
+        )
         if done is None:
             self.stats.skipped += 1
         else:
-            self._conclude([members for members, _ in pairs], done)
+            self._conclude([each.members for each in ready], done)
             self.stats.steps += 1
 
-    def _runs(self, group: dict[str, Any]) -> Iterator[tuple[Members, Running]]:
-        """Make ready one step of each batch of a group."""
+    def _ready(self) -> list[Ready]:
+        """Return the batches with what they take, cut anew when a gradient came or went."""
+        orders = [self._order(group) for group in self.param_groups]
+        cut = self._cut
+        ready = cut.ready(orders) if cut is not None and cut.fits(self._states, orders) else None
+        if ready is None:
+            self._cut = cut = Cut(self._states, orders)
+            ready = cut.ready(orders)
+        assert ready is not None
+        return ready
+
+    def _order(self, group: dict[str, Any]) -> Order:
         if hasattr(group.get("schedule"), "over"):
             raise ValueError(
                 f"lr={group['schedule']!r} does not know the length of the run: write lr=schedule.over(steps)"
             )
-        rule = self.rule_of(group)
-        values = hyper(rule, group)
+        rule = self._rules[group["rule"]]
         clip = self.clip if self.clip is not None else math.inf if self.skip_nonfinite else None
-        for members, gradients in self._present(group, rule):
-            form = members.kind.form
-            low = form.dtype in (torch.bfloat16, torch.float16)
-            edits = Edits(clip, self.ema, group["maximize"], group["cautious"], group["rounding"], low, self.measure)
-            traced = members.traces.at(edits, members.steps + 1, values)
-            members.provide(traced.stored, group["state_dtype"])
-            given = {**self._shared_states(rule, form.device), **self._seeds(members, traced)}
-            graph = Graph(traced.program, traced.constants, rule.name)
-            on_gpu = form.device.startswith("cuda")
-            run = EagerRun if not members.kind.kernel else GpuRun if on_gpu else Run
-            yield members, run(members.batch, graph, gradients, given)
+        edits = Edits(clip, self.ema, group["maximize"], group["cautious"], group["rounding"], False, self.measure)
+        return Order(group, rule, edits, hyper(rule, group))
 
-    def _present(self, group: dict[str, Any], rule: Rule) -> list[tuple[Members, list[Tensor]]]:
-        """Return the batches of a group with their gradients, made anew when a gradient came or went."""
-        known = self._members.get(id(group))
-        if known is not None and known.fits(group, self._states):
-            pairs = [(members, members.gradients()) for members in known.batches]
-            if all(gradients is not None for _, gradients in pairs):
-                return pairs  # type: ignore[return-value]
-        batches, absent = self._batches(group, rule), [p for p in group["params"] if p.grad is None]
-        self._members[id(group)] = Present(
-            group, list(group["params"]), batches, absent, self._states, self._states.changes
-        )
-        return [(members, members.gradients()) for members in batches]  # type: ignore[misc]
-
-    def _batches(self, group: dict[str, Any], rule: Rule) -> list[Members]:
-        kinds: dict[Any, list[Tensor]] = {}
-        for p in group["params"]:
-            if p.grad is not None:
-                check_stepped(p)
-                kind = kind_of(p, rule, self.state[p], group["blocks"], not unsupported(p))
-                kinds.setdefault(kind, []).append(p)
-        return [Members(kind, parameters, self.state, rule) for kind, parameters in kinds.items()]
+    def _run(self, each: Ready) -> Running:
+        """Make a step ready to run."""
+        members, device = each.members, each.members.kind.form.device
+        given = {**self._shared_states(members.rule, device), **self._seeds(members, each.traced)}
+        run = EagerRun if not members.kind.kernel else GpuRun if device.startswith("cuda") else Run
+        return run(members.batch, each.graph, each.gradients, given)
 
     def _shared_states(self, rule: Rule, device: str) -> dict[str, Any]:
         names = [name for name, shape in rule.states.items() if shape == SHARED]
@@ -287,4 +288,4 @@ class Optimizer(torch.optim.Optimizer):
             after(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_members": {}}
+        return {**self.__dict__, "_cut": None}
