@@ -98,6 +98,20 @@ def test_a_budget_on_the_line_replaces_the_tasks_own(here, capsys):
     assert "finished 6 steps" in call(capsys, "fit", "task.py:task", "--epochs", "3")[1]
 
 
+def test_a_plan_is_told_and_kept(here, capsys):
+    code, out, err = call(capsys, "plan", "task.py:task", "--steps", "100", "--out", "plan.json")
+    assert (code, err) == (0, "")
+    assert out.startswith("inputs    in units of their deviation")
+    assert json.loads((here / "plan.json").read_text())["settings"]["rate"] == 0.1
+    assert (
+        '"spent": 0'
+        in (call(capsys, "plan", "task.py:task", "--out", "plan.json"), (here / "plan.json").read_text())[1]
+    )
+    code, out, err = call(capsys, "plan", "task.py:slow")
+    assert (code, out) == (2, "")
+    assert "brings an optimizer" in err
+
+
 def losses(here, capsys, seed):
     call(capsys, "fit", "task.py:task", "--out", f"run{seed}", "--seed", str(seed))
     lines = (here / f"run{seed}" / "events.jsonl").read_text().splitlines()

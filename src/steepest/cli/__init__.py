@@ -1,4 +1,4 @@
-"""The command line: `steepest demo | fit | rules | check | bench`."""
+"""The command line: `steepest demo | fit | plan | verify | rules | check | bench`."""
 
 import sys
 import traceback

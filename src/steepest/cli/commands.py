@@ -75,6 +75,22 @@ def _size(microbatch: str | None) -> int | str | None:
 
 
 @app.command()
+def plan(
+    task: Annotated[str, typer.Argument(help="FILE.py:FUNCTION, where the function returns a steepest.Task.")],
+    steps: Annotated[int | None, typer.Option(help="Updates to make, instead of the task's budget.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the model and of everything random.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="File to write the plan to, as plan.json.")] = None,
+) -> None:
+    """Say how a task would be trained, and why, without training it."""
+    from steepest.cli.task import plan_task
+
+    made = plan_task(task, steps, seed=seed)
+    typer.echo(str(made))
+    if out is not None:
+        made.save(out)
+
+
+@app.command()
 def verify(out: Annotated[Path, typer.Argument(help="The folder of a run, or of one checkpoint.")]) -> None:
     """Read every checkpoint of a run, and say of each whether it is as it was written; exit 1 if one is not."""
     from steepest.checkpoint import verify

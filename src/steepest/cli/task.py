@@ -2,13 +2,17 @@
 
 import importlib.util
 import sys
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from steepest.data import open_source
 from steepest.fit import Result, fit
 from steepest.loop import Task, checks
+from steepest.loop.budget import budget_of
+from steepest.pilot import Plan, plan
 from steepest.snapshot import seed_everything
 from steepest.spelling import meant
 
@@ -22,6 +26,19 @@ def fit_task(reference: str, budget: dict[str, Any], given: dict[str, Any], *, s
     if any(value is not None for value in budget.values()):
         settings |= budget
     return fit(**settings, seed=seed, **more)
+
+
+def plan_task(reference: str, steps: int | None, *, seed: int) -> Plan:
+    """Load a task and return how it would be trained. steps: in place of the task's budget."""
+    checks.check_seed(seed)
+    seed_everything(seed)
+    task = load_task(reference)
+    if task.optimizer is not None:
+        raise ValueError(f"{reference} brings an optimizer, so there is nothing to plan; leave optimizer= out.")
+    given = (steps, None, None) if steps is not None else (task.steps, task.epochs, task.time)
+    with closing(open_source(task.data, task.batch_size, seed)) as source:
+        budget = budget_of(*given, source.batches)
+    return plan(task.model, task.loss, task.data, budget.steps, batch_size=task.batch_size, seed=seed)
 
 
 def load_task(reference: str) -> Task:

@@ -15,11 +15,12 @@ from steepest.snapshot import same_random_state_after, seed_everything
 __all__ = ["Choice", "Plan", "build", "measure", "plan"]
 
 
-def plan(model: nn.Module, loss: Loss, data: Any, steps: int, *, batch_size: int = 32, seed: int = 0) -> Plan:
+def plan(model: nn.Module, loss: Loss, data: Any, steps: int | None, *, batch_size: int = 32, seed: int = 0) -> Plan:
     """Decide how to train a model for so many steps, and explain it; the model is left as it is.
 
     The arguments are those of `steepest.fit`, which trains by the plan: `fit(model, loss, data, steps=N, plan=plan)`.
-    Two batches are looked at. `print(plan)` reads as a note, `plan.save(path)` and `Plan.load(path)` keep it.
+    steps: None for a run that is measured in time. The first batches are looked at. `print(plan)` reads as a note,
+    `plan.save(path)` and `Plan.load(path)` keep it.
     """
     checks.check_model(model)
     checks.check_loss_function(loss)
