@@ -152,6 +152,12 @@ def test_the_stack_is_left_alone(both):
     assert torch.equal(stack, before)
 
 
+def test_a_stack_that_is_not_needed_may_become_the_result(both):
+    stack = torch.randn(3, 20, 50)
+    expected = matrix.orthogonalize(stack, SETTINGS)
+    assert torch.equal(matrix.orthogonalize(stack, SETTINGS, own=True), expected)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -162,6 +168,10 @@ def test_cuda_agrees_with_torch_muon(shape):
     result = matrix.orthogonalize(stack, SETTINGS)
     theirs = torch.stack([in_bfloat16(x, COEFFICIENTS, 5, 1e-7) for x in stack]).float()
     assert (result - theirs).norm() < 0.03 * theirs.norm()
+
+
+def compiled(stack, settings, narrow):
+    return orthogonal.orthogonalize(stack, torch.empty_like(stack), settings, narrow)
 
 
 def momenta(count, rows, columns, rank, exponent):
@@ -200,14 +210,14 @@ def test_compiled_a_matrix_has_the_same_result_in_any_company(shape, narrow, mon
     stack = torch.randn(5, *shape)
     if not orthogonal.compiles(stack, narrow):
         pytest.skip("no kernel for this CPU")
-    alone = torch.cat([orthogonal.orthogonalize(stack[place : place + 1], SETTINGS, narrow) for place in range(5)])
+    alone = torch.cat([compiled(stack[place : place + 1], SETTINGS, narrow) for place in range(5)])
     before = torch.get_num_threads()
     try:
         for threads, large in ((1, 0), (2, 1 << 62), (2, 0), (3, 0)):
             torch.set_num_threads(threads)
             monkeypatch.setattr(orthogonal, "LARGE", large)
-            assert torch.equal(orthogonal.orthogonalize(stack, SETTINGS, narrow), alone), (threads, large)
-            assert torch.equal(orthogonal.orthogonalize(stack[0], SETTINGS, narrow), alone[0])
+            assert torch.equal(compiled(stack, SETTINGS, narrow), alone), (threads, large)
+            assert torch.equal(compiled(stack[0], SETTINGS, narrow), alone[0])
     finally:
         torch.set_num_threads(before)
 
@@ -224,19 +234,19 @@ def test_compiled_for_any_registers_the_numbers_are_the_same(shape, piece, monke
     stack = torch.randn(2, *shape)
     if not orthogonal.compiles(stack, narrow=False):
         pytest.skip("no kernel for this CPU")
-    result = orthogonal.orthogonalize(stack, SETTINGS, False)
+    result = compiled(stack, SETTINGS, False)
     monkeypatch.setattr(orthogonal, "_piece", lambda narrow: piece)
-    assert torch.equal(anew(lambda: orthogonal.orthogonalize(stack, SETTINGS, False)), result)
+    assert torch.equal(anew(lambda: compiled(stack, SETTINGS, False)), result)
 
 
 def test_compiled_two_threads_of_python_do_not_meet():
     stacks = [torch.randn(2, 96, 96) for _ in range(4)]
     if not orthogonal.compiles(stacks[0], narrow=False):
         pytest.skip("no kernel for this CPU")
-    alone = [orthogonal.orthogonalize(stack, SETTINGS, False) for stack in stacks]
+    alone = [compiled(stack, SETTINGS, False) for stack in stacks]
     with ThreadPoolExecutor(4) as executor:
         for _ in range(20):
-            found = executor.map(lambda stack: orthogonal.orthogonalize(stack, SETTINGS, False), stacks)
+            found = executor.map(lambda stack: compiled(stack, SETTINGS, False), stacks)
             assert all(map(torch.equal, found, alone))
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from steepest.kernels import pool
 from steepest.optim import AdamW
-from steepest.pilot import build, measure
+from steepest.pilot import build, folding, measure
 from steepest.pilot.folding import Fold, Folding, Inputs
 
 STEPS = 60
@@ -65,6 +66,54 @@ def test_a_folded_layer_learns_what_it_would_from_inputs_in_units_of_one(make, s
             loss.backward()
             optimizer.step()
         assert mse(layer, (raw, target)).item() == pytest.approx(mse(twin, (clean, target)).item(), rel=1e-6), step
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("make", "shape", "axis"), LAYERS.values(), ids=LAYERS)
+def test_the_compiled_passes_do_what_torch_does(make, shape, axis, threads, monkeypatch):
+    monkeypatch.setattr(pool, "SMALL", 1)
+    raw = torch.randn(shape) * along(SCALES, len(shape), axis) + along(MEANS, len(shape), axis)
+    target, first = torch.randn(shape[0]), make()
+    ends = []
+    before = torch.get_num_threads()
+    try:
+        for compiled in (True, False):
+            torch.set_num_threads(threads)
+            monkeypatch.setattr(folding, "unsupported", lambda p, known=compiled: "" if known else "the test")
+            layer = copy.deepcopy(first)
+            inputs = Inputs(layer)
+            inputs.add(raw)
+            folds = inputs.folds()
+            optimizer = AdamW(layer.parameters(), lr=0.05, weight_decay=0.1)
+            Folding(folds).attach(optimizer)
+            for _ in range(STEPS):
+                optimizer.zero_grad()
+                mse(layer, (raw, target)).backward()
+                optimizer.step()
+            assert (folds[0].passes is not None) == compiled
+            ends.append([p.detach() for p in layer.parameters()])
+    finally:
+        torch.set_num_threads(before)
+    for ours, theirs in zip(*ends, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=2e-3 * theirs.abs().max().item())
+
+
+def test_a_copy_of_an_optimizer_folds_its_own_weights():
+    layer, x = nn.Linear(3, 2), torch.randn(20, 3) * 100
+    choice = build(layer, measure(layer, mse, [(x, torch.randn(20))], 100))
+    mse(layer, (x, torch.ones(20))).backward()
+    choice.optimizer.step()
+    twin, optimizer = copy.deepcopy((layer, choice.optimizer))
+    before = copy.deepcopy(layer.state_dict())
+    mse(twin, (x, torch.ones(20))).backward()
+    optimizer.step()
+    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+    for p, p_twin in zip(layer.parameters(), twin.parameters(), strict=True):
+        p.grad = None
+        assert not torch.equal(p, p_twin)
+    mse(layer, (x, torch.ones(20))).backward()
+    choice.optimizer.step()
+    assert all(map(torch.equal, layer.parameters(), twin.parameters()))
 
 
 def test_the_statistics_survive_as_plain_numbers():

@@ -1,6 +1,7 @@
 """The tensors that are stepped together, and how one step of a program runs over them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -42,7 +43,7 @@ class Form(NamedTuple):
 class Graph(NamedTuple):
     """A program, the values of its constants at this step, and the name of the rule that it came from.
 
-    constants: of all tensors, or, where the program allows it, an array with a line for each tensor.
+    constants: of all tensors, or, where the program allows it, lines of them.
     """
 
     program: Program
@@ -55,10 +56,11 @@ class Batch:
 
     fixed: the parameters stay where they are. states: name -> one tensor for each parameter (those shaped like it).
     stacked: name -> all units in one tensor: scalars (units,), matrix-shaped states (units, m, 1 | 1, n | m, m | n, n).
+    lines: of each unit, which line of constants is its own; None where there is one for all.
     """
 
-    def __init__(self, form: Form, parameters: list[Tensor], fixed: bool) -> None:
-        self.form, self.parameters, self.fixed = form, parameters, fixed
+    def __init__(self, form: Form, parameters: list[Tensor], fixed: bool, lines: np.ndarray | None = None) -> None:
+        self.form, self.parameters, self.fixed, self.lines = form, parameters, fixed, lines
         self.states: dict[str, list[Tensor]] = {}
         self.stacked: dict[str, Tensor] = {}
         parts = 2 if form.dtype.is_complex else 1  # a complex number is a pair of reals, as in torch
@@ -66,17 +68,25 @@ class Batch:
         self.rows = Rows(np.repeat(sizes, form.blocks).tolist())
         self.size = torch.from_numpy(np.maximum(self.rows.sizes, 1).astype(np.float64))
         self.facts = form.facts()
+        self._step, self._pieces = 0, np.zeros(len(self.rows.sizes), np.int64)
         self.launchers: dict[Program, Launcher] = {}
         self.addresses: dict[tuple[int, str], list[int] | int] = {}
         self.offsets = np.tile(np.arange(form.blocks), len(parameters)) * np.repeat(sizes, form.blocks)
 
-    def launcher(self, program: Program, each: bool) -> Launcher:
-        """Return the machine code of a program for these tensors. each: with constants of their own."""
+    def pieces(self, stack: Tensor) -> np.ndarray:
+        """Return how many bytes behind the first each unit of a stack begins."""
+        step = stack.nbytes // max(1, len(stack))
+        if step != self._step:
+            self._step, self._pieces = step, step * np.arange(len(stack), dtype=np.int64)
+        return self._pieces
+
+    def launcher(self, program: Program) -> Launcher:
+        """Return the machine code of a program for these tensors."""
         launcher = self.launchers.get(program)
-        if launcher is None:  # tensors of a batch have constants of their own always, or never
+        if launcher is None:
             dtypes = {"p": self.form.dtype, "g": self.form.dtype}
             dtypes |= {name: tensors[0].dtype for name, tensors in self.states.items() if tensors}
-            launcher = Launcher(program, self.rows, {name: real(d) for name, d in dtypes.items()}, each)
+            launcher = Launcher(program, self.rows, {name: real(d) for name, d in dtypes.items()}, self.lines)
             self.launchers[program] = launcher
         return launcher
 
@@ -133,47 +143,45 @@ class Run:
 
     def __init__(self, batch: Batch, graph: Graph, gradients: list[Tensor], given: Mapping[str, Any]) -> None:
         self.program, self.constants, self.rule = graph
-        self.batch, self.gradients = batch, gradients
-        self.each = isinstance(self.constants, np.ndarray)
-        self.launcher = batch.launcher(self.program, self.each)
-        self.values = Values(self.program, self.constants, _Inputs(batch, gradients, given), batched=True)
+        self.batch, self.gradients, self.given = batch, gradients, given
+        self.launcher = batch.launcher(self.program)
         self.totals: dict[int, float] = {}
-        self._point()
-
-    def _point(self) -> None:
-        states = self.batch.states
+        tensors = {"p": batch.parameters, "g": gradients, **batch.states}
         for name in self.launcher.columns:
-            if name == "g":
-                self.batch.point(self.launcher, name, self.gradients)
-            elif name == "p" or name in states:
-                self.batch.point(self.launcher, name, self.batch.parameters if name == "p" else states[name])
+            if name in tensors:
+                batch.point(self.launcher, name, tensors[name])
+
+    @cached_property
+    def values(self) -> Values:
+        """All values of this step; many a rule asks for none outside of its kernel."""
+        return Values(self.program, self.constants, _Inputs(self.batch, self.gradients, self.given), batched=True)
 
     def stage(self, k: int) -> None:
         """Run stage k. All batches that share a sum with this one must have run the stages before it."""
-        stage, values = self.program.stages[k], self.values
+        stage = self.program.stages[k]
         if k == len(self.program.stages) - 1:
             for index in self.program.read_between:  # before they are overwritten
-                values[index]
+                self.values[index]
         for index in stage.temporaries:
-            values[index] = values[index].to(self.batch.form.computed_in).contiguous()
-            self._point_stack(temporary(index), values[index])
+            self.values[index] = self.values[index].to(self.batch.form.computed_in).contiguous()
+            self._point_stack(temporary(index), self.values[index])
         stacks = {index: self._stack(kept(index)) for index in stage.kept}
         sums = self._launch(k)
         for index, stack in stacks.items():
-            values[index] = stack
+            self.values[index] = stack
         if stage.reductions:
             self._know_sums(stage.reductions, sums)
 
     def _launch(self, k: int) -> Any:
         """Run the kernel of stage k; return its sums, one line for each tensor and one column for each reduction."""
-        stage, values, slots = self.program.stages[k], self.values, self.program.slots[k]
+        stage, slots = self.program.stages[k], self.program.slots[k]
         if slots is None:
-            constants = [float(values[index]) for index in stage.constants]
-        elif self.each:
-            constants = self.constants[:, slots]
-        else:
+            constants = [float(self.values[index]) for index in stage.constants]
+        elif self.batch.lines is None:
             constants = [self.constants[slot] for slot in slots]
-        return self.launcher.run(k, constants, [np.asarray(values[index]) for index in stage.scalars])
+        else:
+            constants = [[line[slot] for slot in slots] for line in self.constants]
+        return self.launcher.run(k, constants, [np.asarray(self.values[index]) for index in stage.scalars])
 
     def _know_sums(self, reductions: Sequence[int], sums: Any) -> None:
         for place, index in enumerate(reductions):
@@ -188,7 +196,10 @@ class Run:
 
     def know(self, index: int, value: Any) -> None:
         """Take a value that all tensors share."""
-        self.values[index] = value if index in self.program.unread else shared(value)
+        if index in self.program.unread:
+            self.totals[index] = value
+        else:
+            self.values[index] = shared(value)
 
     def _stack(self, column: str) -> Tensor:
         form = self.batch.form
@@ -201,14 +212,13 @@ class Run:
         key, address = (id(self.launcher), column), stack.data_ptr()
         if self.batch.addresses.get(key) != address:
             self.batch.addresses[key] = address
-            step = stack.element_size() * stack[0].numel() if len(stack) else 0
-            self.launcher.point(column, address + step * np.arange(len(stack), dtype=np.int64))
+            self.launcher.point(column, self.batch.pieces(stack) + address)
 
     def finish(self) -> dict[str, Any]:
         """Write the states that kernels do not, and return the values that belong to no state of this batch."""
         others = {}
         for name, index in self.program.small:
-            value = self.values[index]
+            value = self.totals[index] if index in self.totals else self.values[index]
             if name in self.batch.stacked:
                 stack = self.batch.stacked[name]
                 stack.copy_(value) if isinstance(value, Tensor) else stack.fill_(value)  # a fill waits for no device

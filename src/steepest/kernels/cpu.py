@@ -1,6 +1,7 @@
 """Launches the stages of one program over the tensors of one batch, on the CPU."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,17 +25,20 @@ class Rows:
 class Launcher:
     """The machine code of one program, and the order sheets and pointer table that it reads.
 
-    dtypes: dtype in memory of p, g and every state of the program. each: every tensor has constants of its own.
-    The table keeps addresses, not tensors: whoever calls `point` keeps the tensors alive until `run` has returned.
+    dtypes: dtype in memory of p, g and every state of the program. lines: of each tensor, which of several lines of
+    constants is its own; None where all share one. The table keeps addresses, not tensors: whoever calls `point` keeps
+    the tensors alive until `run` has returned.
     """
 
-    def __init__(self, program: Program, rows: Rows, dtypes: Mapping[str, str], each: bool = False) -> None:
+    def __init__(
+        self, program: Program, rows: Rows, dtypes: Mapping[str, str], lines: np.ndarray | None = None
+    ) -> None:
         names = ["p", "g", *(n for n, shape in program.states.items() if shape == "mn")]
         self.computed_in = "float64" if dtypes["p"] == "float64" else "float32"
         for stage in program.stages:
             names += [temporary(i) for i in stage.temporaries] + [kept(i) for i in stage.kept]
         names = list(dict.fromkeys(names))
-        self.program, self.rows, self.each = program, rows, each
+        self.program, self.rows, self.lines = program, rows, lines
         self.columns = {name: place for place, name in enumerate(names)}
         self.dtypes = {name: dtypes.get(name, self.computed_in) for name in names}
         self.table = np.zeros((len(rows.sizes), len(names)), np.int64)
@@ -43,19 +47,17 @@ class Launcher:
     def _prepare(self, stage: Stage) -> "_Prepared | None":
         if not (stage.reductions or stage.kept or stage.stores):
             return None
-        text = assemble(self.program, stage, self.columns, self.dtypes, self.each)
+        text = assemble(self.program, stage, self.columns, self.dtypes, self.lines is not None)
         return _Prepared(machine.function_address(text), stage, self)
 
     def point(self, column: str, addresses: Sequence[int] | np.ndarray) -> None:
         """Set the address of each tensor in a column."""
         self.table[:, self.columns[column]] = addresses
 
-    def run(
-        self, stage: int, constants: Sequence[float] | np.ndarray, scalars: Sequence[np.ndarray]
-    ) -> np.ndarray | None:
+    def run(self, stage: int, constants: Sequence[Any], scalars: Sequence[np.ndarray]) -> np.ndarray | None:
         """Run one stage. Returns its sums, one line for each tensor and one column for each reduction.
 
-        constants: of all tensors, or one line for each.
+        constants: of all tensors, or lines of them.
         """
         prepared = self.stages[stage]
         if prepared is None or not len(self.rows.sizes):
@@ -76,10 +78,11 @@ class _Prepared:
         self.address = address
         self.first = rows.first
         self.largest = [launcher.program.nodes[index][0] == "largest" for index in stage.reductions]
-        self.constants = np.zeros((len(rows.sizes),) * launcher.each + (len(stage.constants),))
+        lines = np.zeros(0, np.int64) if launcher.lines is None else launcher.lines
+        self.constants = np.zeros((max(lines, default=0) + 1, len(stage.constants)))
         self.scalars = np.zeros((len(rows.sizes), len(stage.scalars)))
         self.sums = np.zeros((len(rows.tensor), len(stage.reductions)))
-        arrays = (rows.tensor, rows.start, launcher.table, rows.sizes, self.constants, self.scalars, self.sums)
+        arrays = (rows.tensor, rows.start, launcher.table, rows.sizes, self.constants, lines, self.scalars, self.sums)
         self.sheet = np.zeros(FIRST_WORD + 1 + len(arrays), np.int64)
         self.sheet[FIRST_WORD:] = [len(rows.tensor), *(array.ctypes.data for array in arrays)]
         self.sheet_address = self.sheet.ctypes.data

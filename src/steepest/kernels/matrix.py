@@ -18,18 +18,21 @@ WORTH_HALVING = 1 << 22
 WORTH_NARROWING = 1 << 15
 
 
-def orthogonalize(stack: Any, settings: tuple[int, tuple[float, float, float], float]) -> Any:
+def orthogonalize(stack: Any, settings: tuple[int, tuple[float, float, float], float], own: bool = False) -> Any:
     """Return each matrix made orthogonal; see `steepest.formula.orthogonalize`. settings: (steps, coefficients, eps).
 
     The same polynomial, added up in another order. float64 is computed in float64, everything else in float32; where
     that is faster (`narrow`) the products are bfloat16, as torch.optim.Muon's always are. Nothing waits for the device.
     Returns a new contiguous tensor of the dtype of the stack. stack: (..., m, n); of NumPy it takes the formula itself.
+    own: the stack is not needed any more, and may become the result.
     """
     if not isinstance(stack, Tensor):
         return formula.orthogonalize(stack, *settings)
     in_bfloat16 = narrow(stack)
     if orthogonal.compiles(stack, in_bfloat16):
-        result = orthogonal.orthogonalize(stack.float().contiguous(), settings, in_bfloat16)
+        source = stack.float().contiguous()
+        target = source if own or source is not stack else torch.empty_like(source)
+        result = orthogonal.orthogonalize(source, target, settings, in_bfloat16)
         return result if stack.dtype == torch.float32 else result.to(stack.dtype)
     out = torch.empty_like(stack, memory_format=torch.contiguous_format)
     if not stack.numel():

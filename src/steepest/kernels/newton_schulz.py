@@ -95,7 +95,7 @@ def _measure() -> Routine:
     stop = code.new(f"udiv i64 {code.plus(count, BLOCK - 1)}, {BLOCK}")
     with code.loop(0, stop, [(_WIDE, "zeroinitializer")]) as each:
         done = code.times(each.index, BLOCK)
-        x = code.load("float32", code.address("float", "%source", done), _first_lanes(code, code.minus(count, done)))
+        x = code.load("float32", code.address("float", "%source", done), code.first_lanes(code.minus(count, done)))
         x = code.new(f"fpext {NUMBERS} {x} to {_WIDE}")
         each.carry([code.intrinsic("llvm.fma.v16f64", _WIDE, (_WIDE, x), (_WIDE, x), (_WIDE, each.values[0]))])
     squares = code.intrinsic("llvm.vector.reduce.fadd.v16f64", "double", ("double", "0.0"), (_WIDE, each.values[0]))
@@ -103,11 +103,6 @@ def _measure() -> Routine:
     length = code.new(f"select i1 {code.new(f'fcmp olt double {length}, {least}')}, double {least}, double {length}")
     code.line(f"store float {code.new(f'fptrunc double {length} to float')}, ptr %work")
     return code
-
-
-def _first_lanes(code: Routine, count: str) -> str:
-    lanes = f"<{', '.join(f'i64 {lane}' for lane in range(BLOCK))}>"
-    return code.new(f"icmp slt <16 x i64> {lanes}, {code.splat('i64', count)}")
 
 
 def _prepare() -> Routine:
@@ -148,7 +143,7 @@ def _outside(code: Routine, matrix: str, move: Callable[[str, list[tuple[str, st
             there = [code.new(f"icmp slt i64 {line}, {height}") for line in lines]
             counts = [code.new(f"select i1 {each}, i64 {left_over}, i64 0") for each in there]
             addresses = [code.address("float", matrix, code.times(line, width), start) for line in lines]
-            masks = [_first_lanes(code, count) for count in counts]
+            masks = [code.first_lanes(count) for count in counts]
             block = code.after("%work", LINE, code.times(place, WHOLE))
             move(block, list(zip(addresses, masks, strict=True)), is_tall)
     return code

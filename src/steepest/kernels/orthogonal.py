@@ -104,9 +104,13 @@ class _Works(threading.local):
 _works = _Works()
 
 
-def orthogonalize(stack: Tensor, settings: tuple[int, tuple[float, float, float], float], narrow: bool) -> Tensor:
-    """Return each matrix of a stack made orthogonal. stack: (..., m, n), float32 and contiguous."""
-    target = torch.empty_like(stack)
+def orthogonalize(
+    stack: Tensor, target: Tensor, settings: tuple[int, tuple[float, float, float], float], narrow: bool
+) -> Tensor:
+    """Make each matrix of a stack orthogonal; fill and return target, which may be the stack.
+
+    Both are (..., m, n), float32 and contiguous.
+    """
     if not stack.numel():
         return target
     steps, coefficients, eps = settings

@@ -84,6 +84,13 @@ class Program:
         return frozenset(range(len(self.nodes))) - {a for node in self.nodes for a in arguments(node)}
 
     @cached_property
+    def handed_over(self) -> frozenset[int]:
+        """Values that the kernel stores for one matrix function alone, which may write over them."""
+        outside = [a for index, node in enumerate(self.nodes) if index not in self.fused for a in arguments(node)]
+        kept = {index for stage in self.stages for index in stage.kept}
+        return frozenset(index for index in kept if outside.count(index) == 1)
+
+    @cached_property
     def takes_any_constants(self) -> bool:
         """Whether each tensor may have constants of its own: only the kernel reads them."""
         between = (i for i, node in enumerate(self.nodes) if i not in self.fused and node[0] not in LEAVES)

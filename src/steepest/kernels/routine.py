@@ -95,6 +95,11 @@ class Routine(Assembly):
         """Return the smaller of two integers."""
         return self.new(f"select i1 {self.new(f'icmp slt i64 {a}, {b}')}, i64 {a}, i64 {b}")
 
+    def first_lanes(self, count: str) -> str:
+        """Return a mask of so many lanes, of all if there are more."""
+        lanes = ", ".join(f"i64 {lane}" for lane in range(self.lanes))
+        return self.new(f"icmp slt <{self.lanes} x i64> <{lanes}>, {self.splat('i64', count)}")
+
     def shuffled(self, kind: str, a: str, b: str, lanes: Sequence[int]) -> str:
         """Return lanes of two vectors, those of the second counted on from those of the first."""
         chosen = ", ".join(f"i32 {lane}" for lane in lanes)

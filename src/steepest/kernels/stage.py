@@ -11,7 +11,7 @@ from steepest.kernels.assembly import Assembly, memory
 from steepest.kernels.plan import Program, Stage
 
 ROW = 16384  # elements. Part of the numerics: sums are added row by row. 1k to 1M were measured equally fast
-SHEET = ("rows", "row_tensor", "row_start", "pointers", "sizes", "constants", "scalars", "sums")
+SHEET = ("rows", "row_tensor", "row_start", "pointers", "sizes", "constants", "lines", "scalars", "sums")
 FIRST_WORD = 8  # word 0 is the counter, alone on its cache line
 
 
@@ -22,7 +22,7 @@ def assemble(
 
     columns: place of each tensor in a row of the pointer table ("p", "g", states, "temporary 7", "kept 3").
     dtypes: dtype in memory of each column. The arithmetic is in float64 if p is, else in float32.
-    each: every tensor has a line of constants, and they do not all share one.
+    each: there are several lines of constants, and every tensor says which is its own.
     """
     return _Writer(program, stage, columns, dtypes, each).write()
 
@@ -89,7 +89,8 @@ class _Writer:
             base = out.new(f"load ptr, ptr {out.address('ptr', '%pointers', first, self.columns[name])}")
             self.at[name] = out.address(memory(self.dtypes[name]), base, "%start")
         if self.each:
-            self._constants(out.new(f"mul i64 %tensor, {len(self.stage.constants)}"))
+            line = out.new(f"load i64, ptr {out.address('i64', '%lines', '%tensor')}")
+            self._constants(out.new(f"mul i64 {line}, {len(self.stage.constants)}"))
         offset = out.new(f"mul i64 %tensor, {len(self.stage.scalars)}")
         for place, index in enumerate(self.stage.scalars):
             self.values[index] = self._scalar(index, "%scalars", offset, place)

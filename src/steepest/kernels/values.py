@@ -12,18 +12,13 @@ from steepest.formula.symbol import CONSTANT, REDUCTIONS, SCALAR, SHARED
 from steepest.kernels import matrix, rounding
 from steepest.kernels.plan import Program
 
-
-def _orthogonalize(x: Any, a: float, b: float, c: float, eps: float, settings: tuple[int]) -> Any:
-    return matrix.orthogonalize(x, (settings[0], (a, b, c), eps))
-
-
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "add": operator.add, "sub": operator.sub, "mul": operator.mul, "neg": operator.neg, "abs": abs, "lt": operator.lt,
     "le": operator.le, "eq": operator.eq, "ne": operator.ne, "and": operator.and_, "or": operator.or_,
     "not": lambda x: ~x if isinstance(x, Tensor) else not x, "sqrt": formula.sqrt, "exp": formula.exp,
     "log": formula.log, "sign": formula.sign, "maximum": formula.maximum, "minimum": formula.minimum,
     "matmul": operator.matmul, "transpose": formula.transpose, "row_mean": formula.row_mean,
-    "column_mean": formula.column_mean, "sort_columns": formula.sort_columns, "orthogonalize": _orthogonalize,
+    "column_mean": formula.column_mean, "sort_columns": formula.sort_columns,
     "qr": matrix.qr, "eigenbasis": matrix.eigenbasis, "stochastic": rounding.stochastic_bfloat16,
 }  # fmt: skip
 
@@ -92,6 +87,10 @@ class Values:
             return torch.empty_like(self.inputs["p"]).copy_(torch.as_tensor(arguments[0]))
         if operation == "nearest":
             return arguments[0].to(self.inputs["stored"]).to(self.inputs["dtype"])
+        if operation == "orthogonalize":
+            x, a, b, c, eps = arguments
+            own = self.batched and rest[0] in self.program.handed_over
+            return matrix.orthogonalize(x, (settings[0][0], (a, b, c), eps), own)
         if operation in _TYPED:
             return _TYPED[operation](*arguments, torch.float64 if shape in (SCALAR, SHARED) else self.inputs["dtype"])
         return _FUNCTIONS[operation](*arguments, *settings)

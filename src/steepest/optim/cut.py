@@ -3,7 +3,6 @@
 from operator import is_
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -94,7 +93,7 @@ class Cut:
             if others:
                 if any(other.program is not first.program for other in others):
                     return None
-                constants = np.array([constants, *(other.constants for other in others)])[members.part_of]
+                constants = [constants, *(other.constants for other in others)]
             members.provide(first.stored, orders[members.parts[0].place].group["state_dtype"])
             found.append(Ready(members, first, Graph(first.program, constants, members.rule.name), gradients))
         return found

@@ -79,7 +79,7 @@ class Members:
         self.kind, self.parts, self.rule = kind, parts, rule
         self.parameters = parameters = [p for part in parts for p in part.parameters]
         units = [len(part.parameters) * kind.form.blocks for part in parts]
-        self.part_of = np.repeat(np.arange(len(parts)), units)  # of each unit
+        lines = np.repeat(np.arange(len(parts)), units) if len(parts) > 1 else None
         self.entries = [state[p] for p in parameters]
         self.steps = kind.steps
         self.step = torch.tensor(
@@ -87,7 +87,7 @@ class Members:
         )  # one for all of them, under the name that torch gives it
         self.work = parameters if kind.dense else [_dense(p) for p in parameters]
         self.addresses = list(map(_address, parameters))
-        self.batch = Batch(kind.form, self.work, fixed=kind.dense)
+        self.batch = Batch(kind.form, self.work, kind.dense, lines)
         self.bytes = list(map(_bytes, parameters))
         # A gradient that torch negates lazily (the imaginary part of a conjugate) has stride 2, and passes for
         # contiguous where there is one element.

