@@ -19,6 +19,7 @@ from pilot.contenders import Job, train
 from pilot.variants import varied
 from pilot.workloads import every
 from pilot.workloads.workload import Batch, Workload
+from steepest.data import count_samples
 
 POINTS = 12
 FORWARD = 1 / 3
@@ -46,9 +47,9 @@ class Clock:
 class Meter:
     """Stands between a contender and its workload.
 
-    used: losses with gradients, and a third for each without. Validation happens at some points, when a contender asks
-    for its next batch, on the weights as they are then: free, and not in the seconds. curve: (used, loss) at the
-    points; seconds: when that was, on the wall.
+    used: losses with gradients, and a third for each without; of half a batch, half. Validation happens at some points,
+    when a contender asks for its next batch, on the weights as they are then: free, and not in the seconds. curve:
+    (used, loss) at the points; seconds: when that was, on the wall.
     """
 
     def __init__(self, workload: Workload, model: nn.Module, seed: int, points: int = POINTS) -> None:
@@ -60,7 +61,8 @@ class Meter:
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """Return the workload's loss, and charge for it."""
-        self.used += 1 if torch.is_grad_enabled() else FORWARD
+        part = count_samples(batch) / self.workload.batch_size
+        self.used += part * (1 if torch.is_grad_enabled() else FORWARD)
         return self.workload.loss(model, batch)
 
     def batches(self) -> Iterator[Batch]:

@@ -24,8 +24,14 @@ def test_each_step_is_charged(short, name):
 def test_a_loss_without_gradients_costs_a_third(short):
     meter = harness.Meter(short, short.build(0), 0)
     with torch.no_grad():
-        meter.loss(meter.model, short.val[0])
+        meter.loss(meter.model, next(short.batches(0)))
     assert meter.used == pytest.approx(1 / 3)
+
+
+def test_half_a_batch_costs_half(short):
+    meter = harness.Meter(short, short.build(0), 0)
+    meter.loss(meter.model, tuple(each[: short.batch_size // 2] for each in next(short.batches(0))))
+    assert meter.used == pytest.approx(1 / 2)
 
 
 def test_constants_of_the_pilot(short, monkeypatch):
