@@ -86,8 +86,8 @@ def _last(calls: dict[nn.Module, Calls], outputs: list[Any], plain: set[nn.Modul
     return layer if fits else None
 
 
-def plain_layers(model: nn.Module) -> set[nn.Module]:
-    """Return the layers whose parameters are their own, trained, and ordinary."""
+def plain_layers(model: nn.Module, kinds: tuple[type[nn.Module], ...] = LAYERS) -> set[nn.Module]:
+    """Return the layers of these kinds whose parameters are their own, trained, and ordinary."""
     owners: dict[int, int] = {}
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
@@ -95,7 +95,7 @@ def plain_layers(model: nn.Module) -> set[nn.Module]:
     return {
         module
         for module in model.modules()
-        if isinstance(module, LAYERS)
+        if isinstance(module, kinds)
         and all(_ordinary(p, owners) for p in module.parameters(recurse=False))
         and _whole(module)
     }
