@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 import steepest.kernels.batch
+import steepest.optim.cut
 import steepest.optim.optimizer
 from steepest.formula import dot, everywhere, exp, largest, log, norm, square_total, total, where
 from steepest.kernels import gpu, triton_text
@@ -258,6 +259,7 @@ def _interpret() -> None:
 
     interpreter._convert_float = _converted(interpreter._convert_float)
     steepest.optim.optimizer.Run = gpu.GpuRun
+    steepest.optim.cut._joins = lambda kind, program: False  # batches as they are on a GPU
     np.seterr(all="ignore")
 
 

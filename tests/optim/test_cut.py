@@ -11,7 +11,7 @@ RATES = ({"lr": 0.1}, {"lr": 0.003, "weight_decay": 0.3}, {"lr": 1.0, "weight_de
 
 def groups(kind, dtype=torch.float32):
     torch.manual_seed(0)
-    shapes = [(4, 3)] if kind.rule.matrix else SHAPES
+    shapes = [(4, 3), (20, 70), (4, 3), (5, 2, 2)] if kind.rule.matrix else SHAPES
     numbers = [{k: v for k, v in each.items() if k in kind.rule.options} for each in RATES]
     return [{"params": [torch.nn.Parameter(torch.randn(s, dtype=dtype)) for s in shapes], **n} for n in numbers]
 
@@ -89,14 +89,47 @@ def test_a_rate_of_each_step_is_taken_by_each_group():
             torch.testing.assert_close(p, next(moved) - 0.1 / (1 + place) * p.grad)
 
 
-def test_one_launch_for_groups_that_differ_in_numbers():
-    optimizer = CLASSES["AdamW"](groups(CLASSES["AdamW"]))
+@pytest.mark.parametrize("name", ["AdamW", "Muon"])
+def test_one_launch_for_groups_that_differ_in_numbers_and_shapes(name):
+    optimizer = CLASSES[name](groups(CLASSES[name]))
     fill(optimizer.param_groups)
     optimizer.step()
     assert len(optimizer._cut.batches) == 1
 
 
-@pytest.mark.parametrize("name", ["Muon", "LAMB", "Adafactor"])
+@pytest.mark.parametrize(
+    "options", [{}, {"dtype": torch.float64}, {"dtype": torch.bfloat16, "rounding": "kahan"}], ids=str
+)
+def test_a_matrix_goes_where_it_would_go_alone(options):
+    shapes = [(4, 3), (20, 70), (4, 3), (70, 20), (1, 5), (300, 300)]
+    values = [torch.randn(shape, dtype=options.get("dtype")) for shape in shapes]
+    ours, theirs = ([torch.nn.Parameter(value.clone()) for value in values] for _ in range(2))
+    numbers = {name: value for name, value in options.items() if name != "dtype"}
+    together = CLASSES["Muon"](ours, lr=0.1, **numbers)
+    alone = [CLASSES["Muon"]([p], lr=0.1, **numbers) for p in theirs]
+    for _ in range(4):
+        fill([{"params": ours}], [{"params": theirs}])
+        for optimizer in (together, *alone):
+            optimizer.step()
+    assert len(together._cut.batches) == 1
+    assert all(map(torch.equal, ours, theirs))
+
+
+def test_blocks_are_matrices_of_their_own():
+    p = torch.nn.Parameter(torch.randn(12, 5))
+    parts = [torch.nn.Parameter(part.detach().clone()) for part in p.chunk(3)]
+    together = CLASSES["Muon"]([{"params": [p], "blocks": 3}], lr=0.1)
+    alone = CLASSES["Muon"](parts, lr=0.1)
+    for _ in range(3):
+        p.grad = torch.randn(12, 5)
+        for part, gradient in zip(parts, p.grad.chunk(3), strict=True):
+            part.grad = gradient.clone()
+        together.step()
+        alone.step()
+    assert torch.equal(p, torch.cat([part.detach() for part in parts]))
+
+
+@pytest.mark.parametrize("name", ["NorMuon", "LAMB", "Adafactor"])
 def test_not_where_a_rule_looks_at_more_than_elements(name):
     optimizer = CLASSES[name](groups(CLASSES[name]))
     fill(optimizer.param_groups)

@@ -13,6 +13,7 @@ from steepest.kernels.plan import Program
 from steepest.kernels.stage import kept, temporary
 from steepest.kernels.values import Values
 
+Shapes = list[tuple[int, int, int]] | None
 Sums = dict[tuple[str, int], Any]  # (label, which of that label) -> sum over all tensors; on a GPU a tensor of one
 
 _address = Tensor.data_ptr
@@ -56,11 +57,14 @@ class Batch:
 
     fixed: the parameters stay where they are. states: name -> one tensor for each parameter (those shaped like it).
     stacked: name -> all units in one tensor: scalars (units,), matrix-shaped states (units, m, 1 | 1, n | m, m | n, n).
-    lines: of each unit, which line of constants is its own; None where there is one for all.
+    lines: of each unit, which line of constants is its own; None where there is one for all. shapes: (count, m, n) of
+    units one after the other, where they are matrices of several shapes; then each of these has a line.
     """
 
-    def __init__(self, form: Form, parameters: list[Tensor], fixed: bool, lines: np.ndarray | None = None) -> None:
-        self.form, self.parameters, self.fixed, self.lines = form, parameters, fixed, lines
+    def __init__(
+        self, form: Form, parameters: list[Tensor], fixed: bool, lines: np.ndarray | None = None, shapes: Shapes = None
+    ) -> None:
+        self.form, self.parameters, self.fixed, self.lines, self.shapes = form, parameters, fixed, lines, shapes
         self.states: dict[str, list[Tensor]] = {}
         self.stacked: dict[str, Tensor] = {}
         parts = 2 if form.dtype.is_complex else 1  # a complex number is a pair of reals, as in torch
@@ -68,17 +72,10 @@ class Batch:
         self.rows = Rows(np.repeat(sizes, form.blocks).tolist())
         self.size = torch.from_numpy(np.maximum(self.rows.sizes, 1).astype(np.float64))
         self.facts = form.facts()
-        self._step, self._pieces = 0, np.zeros(len(self.rows.sizes), np.int64)
+        self.pieces = (np.cumsum(self.rows.sizes) - self.rows.sizes) * form.computed_in.itemsize  # of a stack, in bytes
         self.launchers: dict[Program, Launcher] = {}
         self.addresses: dict[tuple[int, str], list[int] | int] = {}
         self.offsets = np.tile(np.arange(form.blocks), len(parameters)) * np.repeat(sizes, form.blocks)
-
-    def pieces(self, stack: Tensor) -> np.ndarray:
-        """Return how many bytes behind the first each unit of a stack begins."""
-        step = stack.nbytes // max(1, len(stack))
-        if step != self._step:
-            self._step, self._pieces = step, step * np.arange(len(stack), dtype=np.int64)
-        return self._pieces
 
     def launcher(self, program: Program) -> Launcher:
         """Return the machine code of a program for these tensors."""
@@ -163,7 +160,7 @@ class Run:
             for index in self.program.read_between:  # before they are overwritten
                 self.values[index]
         for index in stage.temporaries:
-            self.values[index] = self.values[index].to(self.batch.form.computed_in).contiguous()
+            self.values[index] = self._temporary(index)
             self._point_stack(temporary(index), self.values[index])
         stacks = {index: self._stack(kept(index)) for index in stage.kept}
         sums = self._launch(k)
@@ -171,6 +168,10 @@ class Run:
             self.values[index] = stack
         if stage.reductions:
             self._know_sums(stage.reductions, sums)
+
+    def _temporary(self, index: int) -> Tensor:
+        """Return the value of a matrix function as kernels take it."""
+        return self.values[index].to(self.batch.form.computed_in).contiguous()
 
     def _launch(self, k: int) -> Any:
         """Run the kernel of stage k; return its sums, one line for each tensor and one column for each reduction."""
@@ -212,7 +213,7 @@ class Run:
         key, address = (id(self.launcher), column), stack.data_ptr()
         if self.batch.addresses.get(key) != address:
             self.batch.addresses[key] = address
-            self.launcher.point(column, self.batch.pieces(stack) + address)
+            self.launcher.point(column, self.batch.pieces + address)
 
     def finish(self) -> dict[str, Any]:
         """Write the states that kernels do not, and return the values that belong to no state of this batch."""

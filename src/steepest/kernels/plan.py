@@ -91,11 +91,22 @@ class Program:
         return frozenset(index for index in kept if outside.count(index) == 1)
 
     @cached_property
-    def takes_any_constants(self) -> bool:
-        """Whether each tensor may have constants of its own: only the kernel reads them."""
-        between = (i for i, node in enumerate(self.nodes) if i not in self.fused and node[0] not in LEAVES)
-        alone = all(self.nodes[i][0] == "everywhere" and i in self.unread for i in between)
-        return alone and None not in self.slots
+    def between(self) -> tuple[int, ...]:
+        """What is computed outside of kernels and wanted there: not the sums that are only looked at."""
+        outside = (i for i, node in enumerate(self.nodes) if i not in self.fused and node[0] not in LEAVES)
+        return tuple(i for i in outside if self.nodes[i][0] != "everywhere" or i not in self.unread)
+
+    @cached_property
+    def takes_any_company(self) -> bool:
+        """Whether each tensor may have constants and a shape of its own.
+
+        Nothing but the kernel looks at them, or all that is done to matrices is to make them orthogonal.
+        """
+        between = [self.nodes[i] for i in self.between]
+        constants = [self.nodes[a][0] for node in between for a in arguments(node)[1:]]
+        orthogonal = all(node[0] == "orthogonalize" and node[2] in self.handed_over for node in between)
+        elements = set(self.states.values()) <= {ELEMENT, SHARED}
+        return orthogonal and elements and set(constants) <= {"constant"} and None not in self.slots
 
     @cached_property
     def small(self) -> tuple[tuple[str, int], ...]:

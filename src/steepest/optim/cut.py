@@ -43,8 +43,9 @@ class Ready(NamedTuple):
 class Cut:
     """The parameters that have a gradient, in batches that are stepped by one launch.
 
-    A batch is of one group where its rule looks at more than elements. Else it is of all groups with one graph, which
-    differ in numbers: a kernel takes those for each tensor.
+    A batch is of one group, and of one shape if its rule looks at matrices. But where a graph looks at elements alone,
+    the batch is of all groups with that graph: they differ in numbers, and a kernel takes those for each tensor. The
+    same goes for matrices of any shapes that are only made orthogonal.
     """
 
     def __init__(self, states: States, orders: list[Order]) -> None:
@@ -56,7 +57,10 @@ class Cut:
             for kind, parameters in self._kinds(order).items():
                 traces = Traces(order.rule, kind.form.matrix if order.rule.matrix else None)
                 program = order.traced(traces, kind, kind.steps).program
-                key = (kind, order.rule, order.group["state_dtype"], program if _joins(kind, program) else place)
+                common, company = kind, place
+                if _joins(kind, program):
+                    common, company = kind._replace(form=kind.form._replace(matrix=None)), program
+                key = (common, order.rule, order.group["state_dtype"], company)
                 parts.setdefault(key, []).append(Part(place, traces, parameters))
         self.batches = [Members(kind, each, states, rule) for (kind, rule, *_), each in parts.items()]
         self.changes = states.changes
@@ -100,4 +104,4 @@ class Cut:
 
 
 def _joins(kind: Kind, program: Program) -> bool:
-    return kind.kernel and kind.form.device == "cpu" and program.takes_any_constants
+    return kind.kernel and kind.form.device == "cpu" and program.takes_any_company

@@ -96,7 +96,8 @@ _programs: dict[tuple, tuple[Program, dict[str, str]]] = {}  # one for each grap
 
 def _looked_up(tape: Tape, outputs: dict[str, Symbol]) -> Traced:
     """Return the program that was made of what is written on a tape; make it if there is none."""
-    key = (tuple(tape.nodes), tuple((name, symbol.index) for name, symbol in outputs.items()), tape.matrix)
+    outcome = tuple((name, symbol.index) for name, symbol in outputs.items())
+    key = (tuple(tape.nodes), outcome, tape.matrix is None)
     if key not in _programs:
         _require_sides(tape)
         program = plan(tape, outputs)

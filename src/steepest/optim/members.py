@@ -87,7 +87,8 @@ class Members:
         )  # one for all of them, under the name that torch gives it
         self.work = parameters if kind.dense else [_dense(p) for p in parameters]
         self.addresses = list(map(_address, parameters))
-        self.batch = Batch(kind.form, self.work, kind.dense, lines)
+        shapes = [(count, *part.traces.matrix) for count, part in zip(units, parts, strict=True) if part.traces.matrix]
+        self.batch = Batch(kind.form, self.work, kind.dense, lines, None if kind.form.matrix else shapes or None)
         self.bytes = list(map(_bytes, parameters))
         # A gradient that torch negates lazily (the imaginary part of a conjugate) has stride 2, and passes for
         # contiguous where there is one element.

@@ -12,6 +12,7 @@ from steepest.formula.symbol import SHARED
 from steepest.kernels.batch import Run, Running, Sums, shared, together
 from steepest.kernels.eager import EagerRun
 from steepest.kernels.gpu import GpuRun
+from steepest.kernels.mixed import MixedRun
 from steepest.optim import checkpoint
 from steepest.optim.checks import (
     check_given,
@@ -184,7 +185,8 @@ class Optimizer(torch.optim.Optimizer):
         """Make a step ready to run."""
         members, device = each.members, each.members.kind.form.device
         given = {**self._shared_states(members.rule, device), **self._seeds(members, each.traced)}
-        run = EagerRun if not members.kind.kernel else GpuRun if device.startswith("cuda") else Run
+        on_cpu = MixedRun if members.batch.shapes else Run
+        run = EagerRun if not members.kind.kernel else GpuRun if device.startswith("cuda") else on_cpu
         return run(members.batch, each.graph, each.gradients, given)
 
     def _shared_states(self, rule: Rule, device: str) -> dict[str, Any]:
