@@ -12,7 +12,7 @@ from steepest.kernels.newton_schulz import PHASES, SHEET, assemble, word
 from steepest.kernels.products import BLOCK, LINE, PIECES, WHOLE
 from steepest.kernels.stage import FIRST_WORD
 
-LARGE = 1 << 22
+LARGE = 1 << 25
 """Multiplications in one product from which on all threads work on a matrix that would be left to one of them."""
 
 PER_ELEMENT = 2
