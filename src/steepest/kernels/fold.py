@@ -32,40 +32,40 @@ class Passes:
         self.rows, self.columns = len(weight), weight[0].numel()
         spread = [table.expand(len(table), *weight.shape[1:]) for table in tables]
         self._tables = [table.reshape(len(table), -1).contiguous() for table in spread]
-        self._nothing = torch.zeros(2 * self.rows, device="cpu")  # in place of a bias and its gradient
+        height, size = 4 * self.rows, 4 * self.rows * self.columns
+        # Weight and bias as they were, both folded, and a bias and its gradient where there is none.
+        self._room = torch.zeros(2 * self.rows * (self.columns + 2), dtype=torch.float32, device="cpu")
+        start = self._room.data_ptr()
+        kept = [start, start + size, start + 2 * size, start + 2 * size + height]
+        nothing = start + 2 * (size + height)
+        self._place = FIRST_WORD + SHEET.index("weight")
         self._sheet = np.zeros(FIRST_WORD + len(SHEET), np.int64)
+        self._sheet[FIRST_WORD:] = [
+            self.rows, self.columns, 4 * self.columns * (len(tables[0]) > 1), 0, 0, nothing, nothing + height, *kept,
+            *(table.data_ptr() for table in self._tables),
+        ]  # fmt: skip
         self._sheet_address = self._sheet.ctypes.data
-        self._write("factor", *(table.data_ptr() for table in self._tables))
-        self._write("rows", self.rows, self.columns, 4 * self.columns * (len(tables[0]) > 1))
-        self._room: Tensor | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Passes, (self.weight, self.bias, self._given)  # a copy has addresses of its own
 
-    def _write(self, first: str, *values: int) -> None:
-        start = FIRST_WORD + SHEET.index(first)
-        self._sheet[start : start + len(values)] = values
+    def fold(self) -> bool:
+        """Make of weight, bias and gradients what the rule shall step; return False where one is not as it should be.
 
-    def ready(self) -> bool:
-        """Whether all that is needed is there, as the passes read it."""
-        tensors = [self.weight, self.weight.grad]
-        if self.bias is not None:
-            tensors += [self.bias, self.bias.grad]
-        return all(x is not None and x.is_cpu and x.dtype is torch.float32 and x.is_contiguous() for x in tensors)
-
-    def fold(self) -> None:
-        """Make of weight, bias and gradients what the rule shall step."""
-        room = self._room = torch.empty(2 * self.rows * (self.columns + 1), device="cpu")
-        start, size, height = room.data_ptr(), 4 * self.rows * self.columns, 4 * self.rows
-        bias = [self._nothing] * 2 if self.bias is None else [self.bias, self.bias.grad]
-        places = [tensor.data_ptr() for tensor in (self.weight, self.weight.grad, *bias)]  # type: ignore[union-attr]
-        self._write("weight", *places, start, start + size, start + 2 * size, start + 2 * size + height)
+        Once a step: what is looked at twice, or allocated, shows in the time of a small model.
+        """
+        bias = self.bias
+        tensors = (self.weight, self.weight.grad) + (() if bias is None else (bias, bias.grad))
+        if not all(x is not None and x.dtype is torch.float32 and x.is_contiguous() and x.is_cpu for x in tensors):
+            return False
+        places = [tensor.data_ptr() for tensor in tensors]  # type: ignore[union-attr]
+        self._sheet[self._place : self._place + len(places)] = places
         self._run(True)
+        return True
 
     def unfold(self) -> None:
         """Move weight and bias, as they were, by what the rule moved."""
         self._run(False)
-        self._room = None
 
     def _run(self, folds: bool) -> None:
         self._sheet[0] = 0

@@ -125,7 +125,7 @@ class Traces:
         if not self._records:
             return trace(self.rule, edits, self.matrix, t, hyper)
         lr = hyper["lr"]
-        key = (edits, *(value for name, value in hyper.items() if name != "lr"))
+        key = (edits, *({**hyper, "lr": None}.values()))
         try:
             recipes = self._recipes.get(key)
         except TypeError:  # a list among the numbers

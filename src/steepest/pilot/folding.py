@@ -74,12 +74,15 @@ class Fold:
         self.weight.mul_(self.scale)
 
 
+_Kept = tuple[Tensor, Tensor | None, Tensor, Tensor | None]  # weight and bias as they were, and folded
+
+
 class Folding:
     """Makes an optimizer step the folded weights; `attach` it once."""
 
     def __init__(self, folds: list[Fold]) -> None:
         self.folds = folds
-        self._before: list[Passes | tuple[Tensor, Tensor | None, Tensor, Tensor | None]] = []
+        self._before: list[Passes | _Kept] = []
 
     def attach(self, optimizer: Optimizer) -> None:
         """Fold before each step, unfold after it."""
@@ -87,39 +90,42 @@ class Folding:
             optimizer.register_step_pre_hook(self._fold)
             optimizer.register_step_post_hook(self._unfold)
 
-    @torch.no_grad()
     def _fold(self, *_: Any) -> None:
         self._before = []
         for fold in self.folds:
             passes = fold.passes
-            if passes is not None and passes.ready():
-                passes.fold()
-                self._before.append(passes)
-                continue
-            weight, bias = fold.weight, fold.bias
-            kept = weight.clone(), None if bias is None else bias.clone()
-            if weight.grad is not None:
-                if bias is not None and bias.grad is not None:
-                    weight.grad.addcmul_(bias.grad.view(-1, *[1] * (weight.ndim - 1)), fold.mean, value=-1)
-                weight.grad.mul_(fold.inverse)
-            if bias is not None:
-                bias.add_(fold.shifted(weight))
-            weight.mul_(fold.factor)
-            self._before.append((*kept, weight.clone(), None if bias is None else bias.clone()))
+            self._before.append(passes if passes is not None and passes.fold() else self._by_torch(fold))
 
     @torch.no_grad()
+    def _by_torch(self, fold: Fold) -> _Kept:
+        weight, bias = fold.weight, fold.bias
+        kept = weight.clone(), None if bias is None else bias.clone()
+        if weight.grad is not None:
+            if bias is not None and bias.grad is not None:
+                weight.grad.addcmul_(bias.grad.view(-1, *[1] * (weight.ndim - 1)), fold.mean, value=-1)
+            weight.grad.mul_(fold.inverse)
+        if bias is not None:
+            bias.add_(fold.shifted(weight))
+        weight.mul_(fold.factor)
+        return *kept, weight.clone(), None if bias is None else bias.clone()
+
     def _unfold(self, *_: Any) -> None:
         """Add what the rule moved to the weights as they were, so that no rounding gathers."""
         for fold, before in zip(self.folds, self._before, strict=True):
             if isinstance(before, Passes):
                 before.unfold()
-                continue
-            weight, bias, folded, folded_bias = before
-            moved = (fold.weight - folded).mul_(fold.inverse)
-            torch.add(weight, moved, out=fold.weight)
-            if fold.bias is not None and bias is not None and folded_bias is not None:
-                fold.bias.sub_(folded_bias).add_(bias).sub_(fold.shifted(moved))
+            else:
+                self._back_by_torch(fold, *before)
         self._before = []
+
+    @torch.no_grad()
+    def _back_by_torch(
+        self, fold: Fold, weight: Tensor, bias: Tensor | None, folded: Tensor, folded_bias: Tensor | None
+    ) -> None:
+        moved = (fold.weight - folded).mul_(fold.inverse)
+        torch.add(weight, moved, out=fold.weight)
+        if fold.bias is not None and bias is not None and folded_bias is not None:
+            fold.bias.sub_(folded_bias).add_(bias).sub_(fold.shifted(moved))
 
 
 def weights_of(layer: nn.Module) -> list[tuple[nn.Parameter, nn.Parameter | None]]:
