@@ -17,8 +17,9 @@ def muon(
     0.2 sqrt(max(m, n)), with which a rate found for AdamW serves.
     More than two dimensions count as one row for each first index (torch refuses them).
     Departs from torch.optim.Muon: nowhere but in precision, for torch computes the products in bfloat16 on every
-    device; here they are float32 on a CPU. Departs from other libraries: the same lr is another step there, for they
-    scale by shape and choose coefficients otherwise (timm 1.1, pytorch_optimizer 0.8, HeavyBall 0.6 times this step).
+    device; here they are float32 on a CPU, but for those of AMD with AVX512-BF16. Departs from other libraries: the
+    same lr is another step there, for they scale by shape and choose coefficients otherwise (timm 1.1,
+    pytorch_optimizer 0.8, HeavyBall 0.6 times this step).
     Good for: hidden weights of any network. Bad for: embeddings, heads, biases and gains: give them to AdamW, as
     `steepest.groups` does.
     """
