@@ -2,7 +2,6 @@
 
 import platform
 import secrets
-from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +14,13 @@ from torch import nn
 from torch.optim import Optimizer
 
 from steepest import __version__, events, pilot
-from steepest.checkpoint import Checkpoint, Checkpoints
 from steepest.data import Source, open_source, to_device
 from steepest.loggers import Loggers
 from steepest.loop import Factor, Loss, Run, checks, settings
 from steepest.loop.budget import Budget, budget_of
 from steepest.loop.evaluate import Metrics
-from steepest.loop.event_file import EventFile, check_folder
+from steepest.loop.event_file import EventFile
+from steepest.loop.folder import Folder
 from steepest.loop.guard import Guard
 from steepest.loop.journal import Journal
 from steepest.loop.precision import Precision, check_precision
@@ -180,7 +179,7 @@ def _check(asked: SimpleNamespace) -> None:
     checks.check_metrics(asked.metrics, asked.val)
 
 
-def _run(asked: SimpleNamespace, source: Source, folder: "Folder | None") -> tuple[Run, Company | None]:
+def _run(asked: SimpleNamespace, source: Source, folder: Folder | None) -> tuple[Run, Company | None]:
     """Return the run, set up by a plan where no optimizer was given, and what goes with it then."""
     budget = budget_of(asked.steps, asked.epochs, asked.time, source.batches)
     optimizer, schedule, company = asked.optimizer, asked.schedule, None
@@ -213,7 +212,7 @@ def _measured(asked: SimpleNamespace, source: Source, budget: Budget) -> Plan:
         return pilot.measure(asked.model, asked.loss, moved, budget.steps, rounding=rounding, forward=forward)
 
 
-def _sit(sitting: Sitting, folder: "Folder | None", about: "About", company: Company | None, log: Any) -> Result:
+def _sit(sitting: Sitting, folder: Folder | None, about: "About", company: Company | None, log: Any) -> Result:
     """Take up what is there, train, and return what came of it."""
     run, began = sitting.run, perf_counter()
     noise = None if company is None else company.noise
@@ -260,56 +259,6 @@ class About:
         versions = {"steepest": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
         config = {**self.settings(run), **model, "steps": run.steps, "device": str(run.device)}
         return {"run": name, "config": config, "versions": versions, "plan": self.plan and self.plan.to_dict()}
-
-
-@dataclass
-class Folder:
-    """The folder of a run, with what was found in it."""
-
-    path: Path
-    checkpoints: Checkpoints
-    found: Checkpoint | None
-
-    @classmethod
-    def open(cls, path: Path, keep: int, resume: str, stack: ExitStack, say: Callable[[str], None]) -> "Folder":
-        """Look for a run to go on with. Raises ValueError when there is one and it may not be touched."""
-        if path == Path():
-            raise ValueError("out= is the working folder; name a folder of its own for the run, such as out='run'.")
-        used = [name for name in (events.FILE, "checkpoints") if (path / name).exists()]
-        if resume == "never" and used:
-            raise ValueError(
-                f"out={str(path)!r} holds a run already ({used[0]}); choose another folder, or resume='auto'."
-            )
-        check_folder(path)
-        first = next(events.read(path / events.FILE), {})
-        checkpoints = Checkpoints(path / "checkpoints", run=first.get("run", ""), keep=keep)
-        stack.callback(checkpoints.close)
-        return cls(path, checkpoints, checkpoints.newest(say))
-
-    def plan(self) -> Plan | None:
-        """Return the plan of the run that was found."""
-        plan = None if self.found is None else self.found.facts["plan"]
-        return None if plan is None else Plan.from_dict(plan)
-
-    def plan_keeper(self, plan: Plan, say: Callable[[str], None]) -> Callable[[dict[str, Any]], None]:
-        """Return what writes the plan beside the events, when a row of the first step comes: before, there is no run.
-
-        A run does not fail because the plan cannot be written.
-        """
-
-        def keep(row: dict[str, Any]) -> None:
-            if row["step"] == 0:
-                try:
-                    plan.save(self.path / "plan.json")
-                except OSError as error:
-                    say(f"plan.json was not written: {error}")
-
-        return keep
-
-    def best(self) -> Path | None:
-        """Return where the checkpoint with the lowest loss on val is."""
-        best = self.checkpoints.best()
-        return None if best is None else best.path
 
 
 def _taken_up(folder: Folder | None, sitting: Sitting, about: About) -> str | None:
