@@ -1,0 +1,1 @@
+"""A benchmark of what says why training goes wrong: planted faults, healthy twins, scary but healthy controls."""

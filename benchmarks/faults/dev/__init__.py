@@ -1,0 +1,1 @@
+"""Planted faults to develop with."""
