@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from steepest.fit import fit
+from steepest.pilot import plan
 from steepest.pilot.rescale import LARGE, LOST, Seen, apply, rescale, undo
 
 
@@ -168,18 +169,28 @@ def test_a_signal_that_dies_on_the_way_is_kept_alive(depth, factor):
 
 
 @pytest.mark.parametrize(("depth", "factor"), [(10, 10), (20, 1)])
-def test_such_nets_can_be_trained_then_and_not_before(depth, factor):
+def test_such_nets_are_trained_and_could_not_be_by_a_plan_without_it(depth, factor):
     ends = []
     for helped in (True, False):
         torch.manual_seed(0)
         model = scaled(perceptron(depth), factor)
-        if helped:
-            assert rescale(model, asked(model)[0])
-        fit(model, loss, data(512), steps=200, batch_size=64, log=False)
+        decided = plan(model, loss, data(512), 200, batch_size=64)
+        assert any(each.what == "first weights" for each in decided.decisions)
+        if not helped:
+            decided.settings["rescaled"].clear()
+        fit(model, loss, data(512), steps=200, batch_size=64, plan=decided, log=False)
         ends.append(float(asked(model)[0]()))
     constant = float(data()[1].var())
     assert ends[0] < 0.75 * constant
     assert ends[1] > 0.9 * constant
+
+
+def test_measuring_leaves_the_weights_as_they_are_to_the_bit():
+    torch.manual_seed(0)
+    model = scaled(perceptron(10), 10)
+    before = copy.deepcopy(model.state_dict())
+    assert plan(model, loss, data(512), 200, batch_size=64).settings["rescaled"]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_it_is_undone_to_the_bit_where_the_loss_does_not_fall():

@@ -12,11 +12,15 @@ from steepest.loop import Factor
 from steepest.optim import Muon
 from steepest.pilot.folding import Fold, Folding
 from steepest.pilot.repeats import Repeats
+from steepest.pilot.rescale import apply
 from steepest.record import Plan
 from steepest.schedules.text import parse
 
-EPOCHS, STEPS = 10.0, 100.0
-"""What weights remember of many epochs, and at the least."""
+EPOCHS = 10.0
+"""What weights remember of many epochs."""
+
+LEAST, MOST = 100.0, 500.0
+"""Steps that they remember at the least, or a quarter of a short run, and at the most."""
 
 ONCE = 1.25
 """Epochs after which half of the first samples have come again."""
@@ -45,7 +49,8 @@ class Choice:
 
         seen: what was seen until half of the first samples had come again, in 1 to 1.5 epochs; done: of the run, by
         then. A weight that decays by lr decay each step remembers 1 / (lr decay) steps. That should be some epochs,
-        however many there are (Wang & Aitchison 2024, arXiv:2405.13698): EPOCHS of them, or the run if it is shorter.
+        however many there are (Wang & Aitchison 2024, arXiv:2405.13698): EPOCHS of them, or the run if it is shorter,
+        and no more than MOST steps: weights that remember more grow, and say what they say with too much confidence.
         A model with fewer parameters than samples learns less of them by heart, and nothing where the loss is
         quadratic. Nor is anything learned by heart that is learned already, from samples when they were new.
         """
@@ -56,7 +61,7 @@ class Choice:
         room = min(1.0, parameters * ONCE / seen.samples)
         if room < 1 and self._settings["output"] is not None:
             return f"samples come again, and are more than the {parameters} parameters can learn by heart"
-        remembered = max(STEPS, steps / (1 + room * epochs / EPOCHS))
+        remembered = max(min(LEAST, steps / 4), min(MOST, steps / (1 + room * epochs / EPOCHS)))
         decay = 2 / (self._settings["rate"] * remembered)  # the rate is half of its peak in the mean
         for group in self.optimizer.param_groups:
             group["weight_decay"] *= decay / self._settings["decay"]
@@ -69,6 +74,7 @@ class Choice:
         for name, fold in zip(self._settings["inputs"], self.folding.folds, strict=True):
             if name in names:
                 fold.begin_anew()
+        apply(self.model, self._settings["rescaled"])
         output = self._settings["output"]
         if output is None:
             return

@@ -17,6 +17,7 @@ from steepest.pilot.folding import Fold, Inputs
 from steepest.pilot.noise import AT
 from steepest.pilot.note import Found, decisions
 from steepest.pilot.output import Output, measure_output
+from steepest.pilot.rescale import rescale, undo
 from steepest.pilot.trace import Ends, find_ends, hooks
 from steepest.record import Plan
 from steepest.snapshot import same_random_state_after
@@ -115,7 +116,7 @@ def settle(found: Found, names: dict[Tensor, str], steps: int | None) -> dict[st
     return {
         "rate": rate, "decay": DECAY, "forgets": forgets, "schedule": schedule, "output": output,
         "inputs": {names[fold.weight]: fold.plain() for fold in found.folds},
-        "anew": [names[fold.weight] for fold in found.anew], "regret": dict(regret),
+        "anew": [names[fold.weight] for fold in found.anew], "rescaled": found.rescaled, "regret": dict(regret),
     }  # fmt: skip
 
 
@@ -141,11 +142,13 @@ class Pilot:
                 knows = self._knows(batches[:2])
                 folds = self._inputs(found.ends, batches)
                 anew = self._begin_anew(folds, batches[:2], knows)
-                output = self._output(found.ends, batches[0])
+                with self._rescaled(batches[0], knows) as rescaled:
+                    output = self._output(found.ends, batches[0])
         except Exception as error:  # a loss may need gradients, or state, that this way of asking does not give it
             found.trouble = (str(error).splitlines() or [type(error).__name__])[0]
             return found
-        found.knows, found.folds, found.anew, found.output = knows, folds, anew, output
+        found.knows, found.folds, found.anew = knows, folds, anew
+        found.rescaled, found.output = rescaled, output
         return found
 
     def evaluate(self, batch: Any, gradient: bool) -> Tensor:
@@ -202,6 +205,15 @@ class Pilot:
         for fold in raw:
             fold.undo()
         return []
+
+    @contextmanager
+    def _rescaled(self, batch: Any, knows: float) -> Iterator[dict[str, float]]:
+        """Bring layers to unit size where that is called for; what a model knows may be in its sizes."""
+        factors = {} if knows > GOOD else rescale(self.model, lambda: self.evaluate(batch, gradient=False))
+        try:
+            yield factors
+        finally:
+            undo(self.model, factors)
 
     def _sum(self, batches: list[Any]) -> float:
         return sum(float(self.evaluate(batch, gradient=False)) for batch in batches)

@@ -19,6 +19,7 @@ class Found:
     """What was measured of a model.
 
     knows: part of the loss that it saves by knowing something. folds: of first layers; anew: those that begin anew.
+    rescaled: name of a layer -> factor of its first weights.
     output: None where the loss is not quadratic in the prediction. trouble: why something could not be measured.
     """
 
@@ -26,6 +27,7 @@ class Found:
     knows: float = 0.0
     folds: list[Fold] = field(default_factory=list)
     anew: list[Fold] = field(default_factory=list)
+    rescaled: dict[str, float] = field(default_factory=dict)
     output: Output | None = None
     trouble: str = ""
 
@@ -33,7 +35,7 @@ class Found:
 def decisions(found: Found, settings: dict[str, Any], assigned: Groups, spent: int) -> tuple[Decision, ...]:
     """Return each choice with what it rests on."""
     made = [
-        *_inputs(found), *_outputs(found), *_left_alone(found), _rule(assigned), _rate(found, settings),
+        *_inputs(found), *_rescaled(found), *_outputs(found), *_left_alone(found), _rule(assigned), _rate(found, settings),
         _decay(settings), _schedule(found, settings["schedule"]),
     ]  # fmt: skip
     if spent:
@@ -54,6 +56,15 @@ def _inputs(found: Found) -> list[Decision]:
         why += "; raw ones drown the first layer, so that its weights begin anew in these units"
     value = f"in units of their deviation, for {len(found.folds)} weights"
     return [Decision("inputs", value, why, evidence, "inputs as they are")]
+
+
+def _rescaled(found: Found) -> list[Decision]:
+    if not found.rescaled:
+        return []
+    why = "layers make far too much of their inputs, or say the same of each sample; now each puts out unit size"
+    evidence = {"least factor": min(found.rescaled.values()), "greatest": max(found.rescaled.values())}
+    value = f"multiplied, of {len(found.rescaled)} layers"
+    return [Decision("first weights", value, why, evidence, "weights as they came")]
 
 
 def _outputs(found: Found) -> list[Decision]:
