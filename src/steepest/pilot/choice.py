@@ -20,7 +20,7 @@ EPOCHS = 10.0
 """What weights remember of many epochs."""
 
 LEAST, MOST = 100.0, 500.0
-"""Steps that they remember at the least, or a quarter of a short run, and at the most."""
+"""Steps that they remember."""
 
 ONCE = 1.25
 """Epochs after which half of the first samples have come again."""
@@ -61,7 +61,7 @@ class Choice:
         room = min(1.0, parameters * ONCE / seen.samples)
         if room < 1 and self._settings["output"] is not None:
             return f"samples come again, and are more than the {parameters} parameters can learn by heart"
-        remembered = max(min(LEAST, steps / 4), min(MOST, steps / (1 + room * epochs / EPOCHS)))
+        remembered = max(LEAST, min(MOST, steps / (1 + room * epochs / EPOCHS)))
         decay = 2 / (self._settings["rate"] * remembered)  # the rate is half of its peak in the mean
         for group in self.optimizer.param_groups:
             group["weight_decay"] *= decay / self._settings["decay"]

@@ -35,8 +35,8 @@ class Found:
 def decisions(found: Found, settings: dict[str, Any], assigned: Groups, spent: int) -> tuple[Decision, ...]:
     """Return each choice with what it rests on."""
     made = [
-        *_inputs(found), *_rescaled(found), *_outputs(found), *_left_alone(found), _rule(assigned), _rate(found, settings),
-        _decay(settings), _schedule(found, settings["schedule"]),
+        *_inputs(found), *_rescaled(found), *_outputs(found), *_left_alone(found), _rule(assigned),
+        _rate(found, settings), _decay(settings), _schedule(found, settings["schedule"]),
     ]  # fmt: skip
     if spent:
         why = "what measuring takes of the run's steps"
