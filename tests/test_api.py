@@ -20,7 +20,7 @@ NAMES = [
     "groups", "is_matrix",
     "largest", "log", "maximum", "mean", "minimum", "norm", "optim", "orthogonalize", "plan", "qr", "rms", "row_mean",
     "rule", "rules", "schedules", "sides", "sign", "size", "sort_columns", "sqrt", "square_total", "testing", "total",
-    "transpose", "where",
+    "transpose", "watch", "where",
 ]  # fmt: skip
 
 # Of what is installed, what `import steepest` must not pay for.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         schedules as schedules,
         testing as testing,
     )
+    from steepest.doctor import watch as watch
     from steepest.fit import fit as fit
     from steepest.formula import (
         column_mean as column_mean,
@@ -64,12 +65,13 @@ _WHERE = {
     "schedules": "steepest",
     "Task": "steepest.loop",
     "testing": "steepest",
+    "watch": "steepest.doctor",
 }
 _WHERE |= dict.fromkeys(
     [
         "column_mean", "dot", "eigenbasis", "epsilon", "everywhere", "exp", "is_matrix", "largest", "log", "maximum",
         "mean", "minimum", "norm", "orthogonalize", "qr", "rms", "row_mean", "sides", "sign", "size", "sort_columns",
-        "sqrt",         "square_total", "total", "transpose", "where",
+        "sqrt", "square_total", "total", "transpose", "where",
     ],
     "steepest.formula",
 )  # fmt: skip

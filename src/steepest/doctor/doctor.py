@@ -1,0 +1,191 @@
+"""The doctor: when what is looked for, and what is made of what was found."""
+
+import copy
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from torch import nn
+from torch.optim import Optimizer
+
+from steepest.doctor.aside import aside
+from steepest.doctor.cause import EVENT, EXACT, MARK, STEP, Cause, Found, checks
+from steepest.doctor.fresh import compare
+from steepest.doctor.history import History, Update
+from steepest.doctor.lab import Lab
+from steepest.doctor.tap import Tap
+from steepest.doctor.twin import Twin, modes_of
+from steepest.record import Finding
+
+SAMPLED = (0, 1, 2, 4, 7, 12, 20, 35, 60, 100, 160, 250, 400, 600, 1000, 1600, 2500, 4000, 6000)
+"""Steps whose gradient is computed anew; after the last, every so many."""
+
+MARKS = (3, 35, 60, 120, 240, 480, 960, 1920, 3840)
+"""Batches after which it is looked at what has come of the training; after the last, every so many."""
+
+SNAPSHOTS = 25
+"""Batches from one snapshot to the next, at first."""
+
+SHOWN = 0.8
+"""What weighs less than the heaviest finding by more is not said."""
+
+Batch = TypeVar("Batch")
+
+
+class Doctor:
+    """Watches a loop: `for batch in doctor(loader)`. See `watch`."""
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, loss: Any, scheduler: Any) -> None:
+        self.model = _plain(model)
+        self.errors: list[str] = []
+        held = {id(each) for group in optimizer.param_groups for each in group["params"]}
+        trained = [each for each in self.model.parameters() if each.requires_grad]
+        sampled = [each for each in trained if id(each) in held] or trained
+        self._tap = Tap(self.model, optimizer, sampled[:1] + sampled[1:][-2:])
+        self.lab = Lab(self.model, optimizer, loss, History(), self._tap)
+        self.scheduler = scheduler
+        self._tap.before_step, self._tap.after_step = self._before_step, self._after_step
+        self._found: dict[Cause, tuple[int, Found]] = {}
+        self._inside = False
+        self._looked = -1
+        self._next = SNAPSHOTS
+        self._due = list(MARKS)
+
+    def __call__(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield the batches, and watch what is done with them."""
+        self._inside = True
+        try:
+            for batch in batches:
+                self._between(batch)
+                yield batch
+        finally:
+            self._inside = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Doctor":
+        return self
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What was found, best first; nothing of a healthy run. Between iterations, all is looked at once more."""
+        if not self._inside and self._looked != self.lab.now and not self._tap.open:
+            self._look(MARK)
+        return [_finding(cause, *said) for cause, said in self._ranked()]
+
+    def close(self) -> None:
+        """Stop watching; what was found stays."""
+        self._tap.close()
+
+    def _between(self, batch: Any) -> None:
+        """See to what is due before a batch is given out."""
+        waiting = self._tap.open and self._tap.unstepped < 20
+        if not waiting:
+            if self._tap.batches == 0 or self._tap.batches >= self._next:
+                self._take_snapshot()
+            if self._due and self._tap.batches >= self._due[0]:
+                self._due = [each for each in self._due if each > self._tap.batches] or [2 * self._due[-1]]
+                self._look(MARK)
+        self._tap.batch(batch)
+
+    def _take_snapshot(self) -> None:
+        if self.lab.loss is None:
+            return
+        with self._guarded("snapshot"):
+            twin = Twin.of(self.model, self.lab.optimizer, self.lab.now, self.lab.modes or modes_of(self.model))
+            if self.lab.start is None:
+                self.lab.start = twin
+            else:
+                self.lab.recent = twin
+        if self._tap.batches:
+            self._next = max(self._next + SNAPSHOTS, self._next * 5 // 4)
+
+    def _before_step(self, update: Update) -> None:
+        if update.step not in SAMPLED and (update.step < SAMPLED[-1] or update.step % SAMPLED[-1]):
+            return
+        self.lab.update, self.lab.modes = update, modes_of(self.model)
+        if update.step == 0 and self.lab.start is not None:
+            self.lab.start = Twin(self.lab.start.model, self.lab.start.optimizer, 0)
+        if self.lab.loss is not None and update.backwards and not update.closure:
+            with self._guarded("fresh gradient"):
+                self.lab.fresh.append(compare(self.model, self.lab.stepped(), self.lab.loss, update, self.lab.modes))
+        self._look(STEP)
+        self.lab.update = None
+
+    def _after_step(self, update: Update) -> None:
+        self.lab.history.add(update)
+        if self.lab.event is None and not math.isfinite(self.lab.history.losses[-1]):
+            self.lab.event = update.step
+            self._look(EVENT)
+
+    def _look(self, when: str) -> None:
+        """Ask the checks of this time, each by itself."""
+        if when == MARK:
+            self._looked = self.lab.now
+        for cause in checks(when):
+            with self._guarded(f"{cause.id} {cause.name}"):
+                found = cause.look(self.lab)
+                said = self._found.get(cause)
+                if found is not None:
+                    self._found[cause] = (self.lab.now if said is None else said[0], found)
+                elif said is not None and _weight(cause, said[1]) < EXACT:
+                    del self._found[cause]
+
+    def _ranked(self) -> list[tuple[Cause, tuple[int, Found]]]:
+        """Return what was found without what other findings explain, heaviest first."""
+        found = sorted(self._found.items(), key=lambda each: -_weight(each[0], each[1][1]))
+        kept: list[tuple[Cause, tuple[int, Found]]] = []
+        for cause, said in found:
+            weight = _weight(cause, said[1])
+            explained = any(other.explains(cause) and _weight(other, their[1]) >= weight for other, their in found)
+            known = any(other.id == cause.id for other, _ in kept)
+            if not explained and not known and (not kept or weight >= _weight(kept[0][0], kept[0][1][1]) - SHOWN):
+                kept.append((cause, said))
+        return kept
+
+    def _guarded(self, what: str) -> "_Guarded":
+        return _Guarded(self, what)
+
+
+class _Guarded:
+    """Runs a part of the doctor so that the loop does not notice, and counts what goes wrong in it."""
+
+    def __init__(self, doctor: Doctor, what: str) -> None:
+        self._doctor, self._what = doctor, what
+
+    def __enter__(self) -> None:
+        self._doctor._tap.busy = True
+        self._aside = aside(self._doctor.lab.loss, self._doctor.model)
+        self._aside.__enter__()
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        self._aside.__exit__(None, None, None)
+        self._doctor._tap.busy = False
+        if isinstance(error, Exception):
+            self._doctor.errors.append(f"{self._what}: {type(error).__name__}: {error}")
+            return True
+        return False
+
+
+def watch(model: nn.Module, optimizer: Optimizer, loss: Any = None, scheduler: Any = None) -> Doctor:
+    """Return a doctor for a loop of your own; the loop stays as it is, but for `for batch in doctor(loader)`.
+
+    loss: loss(model, batch) -> a scalar tensor, the one that the loop uses. Without it, all is found that needs no
+    experiment. scheduler: of the rate, if there is one. `doctor.findings` says what is wrong, best first: [] where
+    nothing is. The run is watched only: weights, optimizer, random numbers and data stay as they would be without.
+    """
+    return Doctor(model, optimizer, loss, scheduler)
+
+
+def _plain(model: nn.Module) -> nn.Module:
+    """Return the module inside a compiled one or one in parallel."""
+    inner = getattr(model, "_orig_mod", None) or getattr(model, "module", None)
+    return _plain(inner) if isinstance(inner, nn.Module) else model
+
+
+def _weight(cause: Cause, found: Found) -> float:
+    return cause.weight if found.weight is None else found.weight
+
+
+def _finding(cause: Cause, step: int, found: Found) -> Finding:
+    status = "proven" if found.proven else "suspected"
+    evidence = copy.copy(found.evidence)
+    return Finding(cause.id, cause.name, status, step, found.onset, found.summary, evidence, cause.fix, found.where)

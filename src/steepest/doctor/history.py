@@ -1,0 +1,125 @@
+"""What has happened in a loop, as far as it is remembered."""
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FIRST, LAST = 60, 100
+"""Batches that are remembered of the beginning, and of what was lately."""
+
+ROOM = 64 * 2**20
+"""Bytes that remembered batches may have, where they are larger than the model."""
+
+
+@dataclass
+class Pass:
+    """A batch that was given out. random: state of the generators then; autocast: its dtype in the model, or None."""
+
+    number: int
+    batch: Any
+    random: dict[str, Any]
+    autocast: torch.dtype | None = None
+
+
+@dataclass
+class Backward:
+    """A backward pass that reached the model.
+
+    stale: whether a gradient was there before. training: the mode of the model.
+    """
+
+    of: Pass
+    loss: Tensor
+    stale: bool
+    training: bool
+
+    @property
+    def value(self) -> float:
+        """The loss as a number; reading it waits for the device."""
+        return float(self.loss)
+
+
+@dataclass
+class Update:
+    """What led to one step of the optimizer. settings: of its groups, such as rates, as they were for this step."""
+
+    step: int
+    backwards: list[Backward]
+    settings: list[dict[str, Any]]
+    closure: bool = False
+    empty: bool = False
+
+    @property
+    def loss(self) -> float:
+        """Mean of the losses, NaN without any."""
+        values = [backward.value for backward in self.backwards]
+        return sum(values) / len(values) if values else math.nan
+
+    @property
+    def rates(self) -> list[float]:
+        """Rate of each group."""
+        return [float(group["lr"]) for group in self.settings]
+
+
+@dataclass
+class History:
+    """All losses, and the updates whose batches are remembered: the first ones and the latest."""
+
+    room: int = ROOM
+    losses: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    first: list[Update] = field(default_factory=list)
+    latest: deque[Update] = field(default_factory=deque)
+    passes: int = 0
+    _bytes: int = 0
+
+    def add(self, update: Update) -> None:
+        """Take in an update."""
+        self.losses.append(update.loss)
+        self.rates.append(max(update.rates, default=0.0))
+        self.passes += len({id(backward.of) for backward in update.backwards})
+        size = sum(size_of(backward.of.batch) for backward in update.backwards)
+        self._bytes += size
+        most = max(2, min(LAST, self.room // max(1, size)))
+        if len(self.first) < min(FIRST, most):
+            self.first.append(update)
+        self.latest.append(update)
+        while len(self.latest) > most:
+            self.latest.popleft()
+
+    @property
+    def steps(self) -> int:
+        """Updates so far."""
+        return len(self.losses)
+
+    def remembered(self, start: int, count: int) -> list[Update]:
+        """Return the updates from step start on, at most count; those that are remembered without a gap."""
+        kept = {update.step: update for update in (*self.first, *self.latest)}
+        found = []
+        for step in range(start, start + count):
+            if step not in kept:
+                break
+            found.append(kept[step])
+        return found
+
+
+def size_of(value: Any) -> int:
+    """Return the bytes of all tensors in a batch."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors(value))
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in a batch, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from tensors(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from tensors(each)

@@ -1,0 +1,133 @@
+"""What checks are given: what is known of the run, and experiments on copies of it."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from statistics import median
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from steepest.doctor.fresh import SAME, Fresh
+from steepest.doctor.history import History, Pass, Update
+from steepest.doctor.replay import AS_IT_WAS, Change, Replayed, Way, replay
+from steepest.doctor.spy import Seen, Spy, constant_loss
+from steepest.doctor.tap import Tap
+from steepest.doctor.twin import Twin, ask, copy_of
+
+FORK = 60
+"""Steps of a replay, at the most."""
+
+PROOF = 12
+"""Steps that have to come out as they did for replays to mean anything."""
+
+
+class Lab:
+    """A run, as far as it is known, and what can be asked of copies of it.
+
+    model, optimizer: the run's own, to be read only. loss: None where it was not given. update: the one that is about
+    to be made, for checks before a step. fresh: comparisons of its gradient and of earlier ones. event: the step at
+    which the loss blew up, None otherwise.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, loss: Any, history: History, tap: Tap) -> None:
+        self.model, self.optimizer, self.loss = model, optimizer, loss
+        self.history, self.tap = history, tap
+        self.fresh: list[Fresh] = []
+        self.update: Update | None = None
+        self.modes: list[bool] = []
+        self.start: Twin | None = None
+        self.recent: Twin | None = None
+        self.event: int | None = None
+        self.replayed_steps = 0
+        self._replays: dict[tuple[str, int, int], Replayed] = {}
+
+    @property
+    def now(self) -> int:
+        """Updates so far."""
+        return self.history.steps
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """Id of a parameter of the model -> its name."""
+        return {id(parameter): name for name, parameter in self.model.named_parameters()}
+
+    def stepped(self) -> list[nn.Parameter]:
+        """Return the parameters that the optimizer holds."""
+        return [each for group in self.optimizer.param_groups for each in group["params"]]
+
+    def passes(self, count: int = FORK) -> list[Pass]:
+        """Return the first batches that are remembered."""
+        found = {id(each.of): each.of for update in self.history.first for each in update.backwards}
+        return list(found.values())[:count]
+
+    def twin(self) -> nn.Module:
+        """Return a copy of the model as it is now, in the modes that it trained in."""
+        return copy_of(self.model, self.modes)
+
+    def ask(self, model: nn.Module, of: Pass, batch: Any = None) -> Tensor:
+        """Return the loss of a batch, or of another one in its place, with its random numbers."""
+        return ask(model, self.loss, of, batch)
+
+    def watched(self, of: Pass, model: nn.Module | None = None) -> Seen:
+        """Return the torch functions that are called while the loss of a batch is computed, on a copy."""
+        with Spy() as spy:
+            self.ask(model or self.twin(), of)
+        return spy.seen
+
+    @cached_property
+    def constant(self) -> float | None:
+        """The loss of the best constant prediction, where the criterion is known; asked for once a batch was used."""
+        model = self.twin()
+        seen = [self.watched(of, model) for of in self.passes(8)]
+        calls = [each.criteria[0] for each in seen if len(each.criteria) == 1]
+        return constant_loss(calls) if calls and len(calls) == len(seen) else None
+
+    @property
+    def way(self) -> Way:
+        """The factor of the loss, and the clipping, that comparisons with fresh gradients have shown."""
+        factors = [each.factor for each in self.fresh if each.factor is not None]
+        factor = median(factors) if factors else 1.0
+        return Way(factor, *([self.clip] if self.clip is not None else []))
+
+    @property
+    def clip(self) -> float | None:
+        """The length that gradients are clipped to: that of most of those that were shortened; None where none were."""
+        used = [each.ratio * each.length for each in self.fresh if each.faithful and each.ratio < 1 - SAME]
+        if len(used) < 2:
+            return None
+        middle = median(used)
+        close = [each for each in used if abs(each - middle) < 0.02 * middle]
+        return middle if len(close) > len(used) / 2 else None
+
+    def remembered(self, start: Twin, count: int) -> Sequence[Update]:
+        """Return the updates that can be made again from a snapshot."""
+        return self.history.remembered(start.step, count)
+
+    def replay(self, change: Change = AS_IT_WAS, start: Twin | None = None, count: int = FORK) -> Replayed | None:
+        """Make updates again with something changed, from the first snapshot unless another is given.
+
+        None where there is no snapshot, or nothing is remembered. Each replay is made once.
+        """
+        start = start or self.start
+        updates = self.remembered(start, count) if start is not None and self.loss is not None else ()
+        if start is None or not updates:
+            return None
+        key = (change.name, start.step, len(updates))
+        if key not in self._replays:
+            self._replays[key] = replay(start, updates, self.loss, self.way, change)
+            self.replayed_steps += len(updates)
+        return self._replays[key]
+
+    def licence(self, start: Twin | None = None) -> bool:
+        """Return whether a replay comes out as the run did, so that one with something changed means anything."""
+        same = self.replay(start=start, count=PROOF)
+        start = start or self.start
+        if same is None or start is None:
+            return False
+        told = self.history.losses[start.step : start.step + len(same.losses)]
+        return all(_close(a, b) for a, b in zip(same.losses, told, strict=True))
+
+
+def _close(a: float, b: float) -> bool:
+    return a == b or abs(a - b) <= 0.02 * abs(b) or (a != a and b != b)

@@ -1,0 +1,98 @@
+"""Replays of some steps from a snapshot, as they were or with something changed."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steepest.doctor.history import Update
+from steepest.doctor.twin import Twin, ask
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is done differently in a replay.
+
+    prepare: what is done to the copy before it begins. rate: factor of all rates. settings: what groups have instead.
+    batch, loss: what each becomes. clip: largest length of the gradient; math.inf lifts the clipping of the loop.
+    """
+
+    name: str
+    prepare: Callable[[Twin], None] = lambda twin: None
+    rate: float = 1.0
+    settings: dict[str, Any] = field(default_factory=dict)
+    batch: Callable[[Any], Any] | None = None
+    loss: Callable[[Tensor], Tensor] | None = None
+    clip: float | None = None
+
+
+AS_IT_WAS = Change("as it was")
+
+
+@dataclass(frozen=True)
+class Way:
+    """What a loop does besides: the factor it gives the loss before backward, and how long it lets a gradient be."""
+
+    factor: float = 1.0
+    clip: float = math.inf
+
+
+@dataclass
+class Replayed:
+    """What came of a replay: the loss before each step, and the copy after the last one."""
+
+    change: Change
+    losses: list[float]
+    twin: Twin
+
+    @property
+    def finite(self) -> bool:
+        """Whether all losses are."""
+        return all(math.isfinite(loss) for loss in self.losses)
+
+    def late(self, count: int = 8) -> float:
+        """Return the mean of the last losses; infinite where one is not finite."""
+        last = self.losses[-count:]
+        return sum(last) / len(last) if last and self.finite else math.inf
+
+
+def replay(start: Twin, updates: Sequence[Update], loss: Any, way: Way, change: Change = AS_IT_WAS) -> Replayed:
+    """Make the updates again on a copy of a snapshot, at the rates they had, until a loss is not finite."""
+    twin = start.copy()
+    change.prepare(twin)
+    if change.clip is not None:
+        way = replace(way, clip=change.clip)
+    losses: list[float] = []
+    for update in updates:
+        _set(twin, update, change)
+        losses.append(_step(twin, update, loss, change, way))
+        twin.step += 1
+        if not math.isfinite(losses[-1]):
+            break
+    return Replayed(change, losses, twin)
+
+
+def _set(twin: Twin, update: Update, change: Change) -> None:
+    for group, recorded in zip(twin.optimizer.param_groups, update.settings, strict=False):
+        group.update(recorded)
+        group["lr"] = recorded["lr"] * change.rate
+        group.update({name: value for name, value in change.settings.items() if name in group})
+
+
+def _step(twin: Twin, update: Update, loss: Any, change: Change, way: Way) -> float:
+    """Return the loss, as the loop would have told it."""
+    twin.optimizer.zero_grad()
+    total = 0.0
+    for backward in update.backwards:
+        batch = backward.of.batch if change.batch is None else change.batch(backward.of.batch)
+        value = ask(twin.model, loss, backward.of, batch) * way.factor
+        (value if change.loss is None else change.loss(value)).backward()
+        total += float(value.detach())
+    parameters = [each for group in twin.optimizer.param_groups for each in group["params"]]
+    if way.clip < math.inf:
+        torch.nn.utils.clip_grad_norm_(parameters, way.clip)
+    twin.optimizer.step()
+    return total / max(1, len(update.backwards))

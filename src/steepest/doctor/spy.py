@@ -1,0 +1,97 @@
+"""Looks on while a loss is computed once: which criterion it calls, and with what."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+CRITERIA: dict[Callable[..., Any], str] = {
+    functional.cross_entropy: "cross_entropy",
+    functional.nll_loss: "nll_loss",
+    functional.mse_loss: "mse_loss",
+    functional.l1_loss: "l1_loss",
+    functional.smooth_l1_loss: "smooth_l1_loss",
+    functional.huber_loss: "huber_loss",
+    functional.binary_cross_entropy: "binary_cross_entropy",
+    functional.binary_cross_entropy_with_logits: "binary_cross_entropy_with_logits",
+    functional.kl_div: "kl_div",
+    functional.gaussian_nll_loss: "gaussian_nll_loss",
+    functional.poisson_nll_loss: "poisson_nll_loss",
+}
+"""What is known as a criterion; what is written by hand is seen as the functions that it calls."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a torch function: its name, the tensors it was given, what it returned, and its other arguments."""
+
+    function: Callable[..., Any]
+    name: str
+    inputs: tuple[Tensor, ...]
+    output: Any
+    options: dict[str, Any]
+
+    @property
+    def prediction(self) -> Tensor:
+        """What a criterion compares."""
+        return self.inputs[0]
+
+    @property
+    def target(self) -> Tensor:
+        """What it is compared with."""
+        return self.inputs[1]
+
+
+@dataclass
+class Seen:
+    """All calls in the order they were made."""
+
+    calls: list[Call] = field(default_factory=list)
+
+    @property
+    def criteria(self) -> list[Call]:
+        """Those of criteria that were given a prediction and a target."""
+        return [call for call in self.calls if call.function in CRITERIA and len(call.inputs) >= 2]
+
+
+class Spy(TorchFunctionMode):
+    """Notes each call of a torch function inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = Seen()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        given = (*args, *(kwargs or {}).values())
+        inputs = tuple(each for each in given if isinstance(each, Tensor))
+        options = {name: value for name, value in (kwargs or {}).items() if not isinstance(value, Tensor)}
+        name = CRITERIA.get(func) or getattr(func, "__name__", str(func))
+        self.seen.calls.append(Call(func, name, inputs, output, options))
+        return output
+
+
+def constant_loss(calls: list[Call]) -> float | None:
+    """Return the loss of the best constant prediction, by the targets of several calls of a criterion.
+
+    None if it is not known of this criterion.
+    Cross-entropy: the entropy of the classes (nats). Squared errors: the variance of each output, in the mean.
+    """
+    name = calls[0].name
+    if any(call.name != name or call.options.get("reduction", "mean") != "mean" for call in calls):
+        return None
+    targets = [call.target.detach() for call in calls]
+    if name in ("cross_entropy", "nll_loss") and not targets[0].is_floating_point():
+        counts = torch.bincount(torch.cat([each.flatten() for each in targets]).clamp(min=0)).double()
+        shares = counts[counts > 0] / counts.sum()
+        return float(-(shares * shares.log()).sum())
+    if name.startswith("binary_cross_entropy"):
+        shares = torch.cat([each.reshape(len(each), -1) for each in targets]).double().mean(0).clamp(1e-12, 1 - 1e-12)
+        return float(-(shares * shares.log() + (1 - shares) * (1 - shares).log()).mean())
+    if name == "mse_loss":
+        return float(torch.cat([each.reshape(len(each), -1) for each in targets]).double().var(0, correction=0).mean())
+    return None

@@ -1,0 +1,168 @@
+"""Listens to a loop through torch's hooks: batches, backward passes, steps. It changes nothing and copies nothing.
+
+There is no hook for the beginning of a backward pass, so `torch.autograd.backward` is wrapped while a tap is open.
+"""
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from steepest.doctor.history import Backward, Pass, Update
+from steepest.snapshot import random_state
+
+SETTINGS = ("lr", "momentum", "betas", "eps", "weight_decay", "dampening", "nesterov", "maximize")
+"""What is remembered of an optimizer's groups."""
+
+_taps: "weakref.WeakSet[Tap]" = weakref.WeakSet()
+_backward = torch.autograd.backward
+
+
+class Tap:
+    """What is going on between two steps of the optimizer, and what happened where nobody was to ask.
+
+    before_step, after_step: called with the update that is about to be made, and after it. The other optimizers that
+    step meanwhile are counted, and so are passes of the model without gradients: in training mode and not.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, sampled: list[nn.Parameter]) -> None:
+        self.busy = False
+        self.before_step: Callable[[Update], None] = lambda update: None
+        self.after_step: Callable[[Update], None] = lambda update: None
+        self.current: Pass | None = None
+        self.batches = 0
+        self.foreign: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+        self.without_gradient = {True: 0, False: 0}
+        self.looked_at: Any = None
+        self.stepped = 0
+        self.unstepped = 0
+        self._model, self._optimizer = model, weakref.ref(optimizer)
+        self._sampled = sampled
+        self._window: list[Backward] = []
+        self._touched = False
+        self._update: Update | None = None
+        self._handles = _hooks(self, model, sampled)
+        _taps.add(self)
+        torch.autograd.backward = _told_of
+        weakref.finalize(self, _remove, self._handles)
+
+    @property
+    def open(self) -> bool:
+        """Whether there are gradients that have not been used."""
+        return bool(self._window)
+
+    def batch(self, batch: Any) -> None:
+        """Take in a batch that is about to be given out."""
+        self.current = Pass(self.batches, batch, random_state())
+        self.batches += 1
+
+    def close(self) -> None:
+        """Take all hooks away."""
+        _remove(self._handles)
+        _taps.discard(self)
+        if not _taps:
+            torch.autograd.backward = _backward
+
+    def forward(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Hear that the model is called."""
+        if torch.is_grad_enabled():
+            if self.current is not None and torch.is_autocast_enabled(_kind(self._sampled)):
+                self.current.autocast = torch.get_autocast_dtype(_kind(self._sampled))
+        else:
+            self.without_gradient[module.training] += 1
+            self.looked_at = inputs
+
+    def backward(self, loss: Tensor, run: Callable[[], None]) -> None:
+        """Go with a backward pass."""
+        stale = any(each.grad is not None and bool(each.grad.any()) for each in self._sampled[-2:])
+        self._touched = False
+        run()
+        if self._touched and self.current is not None:
+            self._window.append(Backward(self.current, loss.detach(), stale, self._model.training))
+            self.unstepped += 1
+
+    def touch(self) -> None:
+        """Hear that a gradient has arrived."""
+        self._touched = True
+
+    def step_begins(self, optimizer: Optimizer, args: tuple[Any, ...]) -> None:
+        """Hear that an optimizer is about to step."""
+        if optimizer is not self._optimizer():
+            self.foreign.add(optimizer)
+            return
+        settings = [{name: group[name] for name in SETTINGS if name in group} for group in optimizer.param_groups]
+        closure = any(callable(each) for each in args)
+        empty = not any(each.grad is not None and bool(each.grad.any()) for each in self._sampled)
+        self._update = Update(self.stepped, self._window, settings, closure, empty)
+        self.before_step(self._update)
+
+    def step_ends(self, optimizer: Optimizer) -> None:
+        """Hear that it has stepped."""
+        update, self._update = self._update, None
+        if update is None or optimizer is not self._optimizer():
+            return
+        self._window, self.unstepped = [], 0
+        self.stepped += 1
+        self.after_step(update)
+
+
+def _told_of(tensors: Any, *args: Any, **kwargs: Any) -> None:
+    """Stand in for `torch.autograd.backward`."""
+
+    def run() -> None:
+        _backward(tensors, *args, **kwargs)
+
+    loss = tensors if isinstance(tensors, Tensor) else next(iter(tensors), None)
+    for tap in list(_taps):
+        if not tap.busy and isinstance(loss, Tensor):
+            run = _with(tap, loss, run)
+    run()
+
+
+def _with(tap: Tap, loss: Tensor, run: Callable[[], None]) -> Callable[[], None]:
+    return lambda: tap.backward(loss, run)
+
+
+def _hooks(tap: Tap, model: nn.Module, sampled: list[nn.Parameter]) -> list[Any]:
+    """Register hooks that hold the tap by a weak reference: a copy of the model is not to copy it."""
+    found = weakref.ref(tap)
+
+    def idle() -> Tap | None:
+        tap = found()
+        return None if tap is None or tap.busy else tap
+
+    def forward(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if (tap := idle()) is not None:
+            tap.forward(module, inputs)
+
+    def touch(parameter: Tensor) -> None:
+        if (tap := idle()) is not None:
+            tap.touch()
+
+    def begins(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if (tap := idle()) is not None:
+            tap.step_begins(optimizer, (*args[1:], *kwargs.values()))
+
+    def ends(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if (tap := idle()) is not None:
+            tap.step_ends(optimizer)
+
+    return [
+        model.register_forward_pre_hook(forward),
+        *(each.register_post_accumulate_grad_hook(touch) for each in sampled),
+        register_optimizer_step_pre_hook(begins),
+        register_optimizer_step_post_hook(ends),
+    ]
+
+
+def _remove(handles: list[Any]) -> None:
+    while handles:
+        handles.pop().remove()
+
+
+def _kind(sampled: list[nn.Parameter]) -> str:
+    return sampled[0].device.type if sampled else "cpu"
