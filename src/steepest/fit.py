@@ -111,10 +111,13 @@ def fit(  # noqa: PLR0913
 
     loss: loss(model, batch) -> a scalar tensor, or a dict of numbers with the key "loss"; see `steepest.Run`.
     data: arrays or tensors, a Dataset, a DataLoader or another iterable of batches, the path of a Parquet or text file.
-    steps, epochs, time ("30m", evaluations and checkpoints included): the budget, one of the three.
-    val: data of the same kinds, evaluated ten times in the run and at its end, each time one pass; evaluate_every: in
-    steps, instead. metrics: name -> function(model, batch), averaged over val; each costs what it computes. patience:
-    stop after so many evaluations without a lower loss.
+    steps, epochs, time ("30m", evaluations and checkpoints included): the budget, one of the three. None of them: the
+    run is open. Its rate stays, its weights are averaged over the last tenth of the steps, and it ends with a decay of
+    the rate to zero: at the first Ctrl-C or SIGTERM, or when patience is at its end, over a tenth of the steps done; or
+    when the same call comes again with steps=, which is where the decay then ends.
+    val: data of the same kinds, evaluated ten times in the run and at its end, in an open one whenever its steps have
+    grown by a tenth, each time one pass; evaluate_every: in steps, instead. metrics: name -> function(model, batch),
+    averaged over val; each costs what it computes. patience: stop after so many evaluations without a lower loss.
     optimizer: None: the pilot chooses rule, rate, units and schedule; what it measures for that counts as steps, and
     the result holds its plan. plan: such a plan, as `steepest.plan` makes it, to train by without measuring.
     schedule: schedule(step, steps) -> factor of the rate, for an optimizer that is given.
@@ -133,7 +136,8 @@ def fit(  # noqa: PLR0913
     log: show progress; or where else to write numbers: "tensorboard", "wandb", "mlflow", "trackio", a function(row), or
     a list of these; False: show nothing.
 
-    Ctrl-C, and SIGTERM, end training after the current step, saved if there is `out`; a second one ends at once.
+    Ctrl-C, and SIGTERM, end training after the current step, saved if there is `out`; a second one ends at once. (Of
+    an open run the first one begins the decay, and all else comes one later.)
     """
     asked = SimpleNamespace(**locals())
     _check(asked)
@@ -182,6 +186,8 @@ def _check(asked: SimpleNamespace) -> None:
 def _run(asked: SimpleNamespace, source: Source, folder: Folder | None) -> tuple[Run, Company | None]:
     """Return the run, set up by a plan where no optimizer was given, and what goes with it then."""
     budget = budget_of(asked.steps, asked.epochs, asked.time, source.batches)
+    if folder is not None and folder.found is not None:
+        budget = _as_it_began(budget, folder)
     optimizer, schedule, company = asked.optimizer, asked.schedule, None
     if optimizer is None:
         plan = asked.plan or (folder and folder.plan()) or _measured(asked, source, budget)
@@ -198,8 +204,19 @@ def _run(asked: SimpleNamespace, source: Source, folder: Folder | None) -> tuple
     )  # fmt: skip
     if company is not None:
         company.join(run)
-        run.guard = Guard(run.gradient, run.optimizer)
+        run.guard = Guard(run.gradient, run.optimizer, run.average)
     return run, company
+
+
+def _as_it_began(budget: Budget, folder: Folder) -> Budget:
+    """Return the budget that the run in a folder is taken up with: none where it began with none, whatever is asked."""
+    if not folder.is_open():
+        if budget.open:
+            raise ValueError(f"The run in {folder.path} began with a budget; give it steps=, epochs= or time= again.")
+        return budget
+    if budget.seconds is not None:
+        raise ValueError(f"The run in {folder.path} began without a budget; end it by steps= or epochs=, not by time=.")
+    return Budget()
 
 
 def _measured(asked: SimpleNamespace, source: Source, budget: Budget) -> Plan:
@@ -242,9 +259,10 @@ class About:
     def settings(self, run: Run) -> dict[str, Any]:
         """Return all that decides on the updates, as plain data."""
         return {
-            **self.given, "data": run.source.signature(), "optimizer": type(run.optimizer).__name__,
-            "schedule": None if run.schedule is None else repr(run.schedule), "device": run.device.type,
-            "threads": torch.get_num_threads(), "torch": str(torch.__version__), "steepest": __version__,
+            **self.given, "open": run.budget.open, "data": run.source.signature(),
+            "optimizer": type(run.optimizer).__name__, "device": run.device.type, "threads": torch.get_num_threads(),
+            "schedule": None if run.schedule is None else repr(run.schedule),
+            "torch": str(torch.__version__), "steepest": __version__,
         }  # fmt: skip
 
     def facts(self, run: Run) -> dict[str, Any]:
@@ -278,8 +296,10 @@ def _taken_up(folder: Folder | None, sitting: Sitting, about: About) -> str | No
     if before["batch_size"] != after["batch_size"]:  # the place in the data is counted in batches
         run.position.batch = run.position.batch * before["batch_size"] // after["batch_size"]
     sitting.scores = Scores(**tree["sitting"])
+    if run.budget.open:
+        _end_as_asked(run, about)
     hyper = settings.put_back(run.optimizer, found.facts["hyper"], about.hyper, own) if about.plan is None else []
-    changed = [*hyper, *settings.changes(before, after)]
+    changed = [*hyper, *settings.changes(before, after, run.budget.open)]
     ended = sitting.ended()
     if ended is not None:
         sitting.journal.recall(found.step)
@@ -287,9 +307,19 @@ def _taken_up(folder: Folder | None, sitting: Sitting, about: About) -> str | No
         return ended
     sitting.journal.resume(found.step)
     view.say(f"going on from step {found.step}, as {found.path} holds it")
+    if run.budget.since is not None:
+        view.say(f"the rate falls to zero from step {run.budget.since} to step {run.steps}, where the run ends")
     for sentence in settings.describe_changes(changed):
         view.say(sentence)
     return None
+
+
+def _end_as_asked(run: Run, about: "About") -> None:
+    """Let an open run end where this call asks for it, if it has not been told that before."""
+    given = about.given
+    asked = budget_of(given["steps"], given["epochs"], given["time"], run.source.batches)
+    if not asked.endless and asked.steps != run.steps:
+        run.finish(asked.steps)
 
 
 def _train(sitting: Sitting, folder: Folder | None, about: About, log: Any) -> str:
@@ -325,7 +355,8 @@ def _farewell(run: Run, status: str, seconds: float, folder: Folder | None) -> s
         return f"finished {done} steps in {seconds:.1f} s{where}"
     if status == "stopped":
         return f"stopped after {done} steps in {seconds:.1f} s: the loss on val did not fall any more{where}"
+    after = f"{done} steps" if run.endless else f"{done} of {run.budget}"
     if folder is None:
-        return f"{status} after {done} of {run.budget}, {seconds:.1f} s; the model is as step {done} left it"
+        return f"{status} after {after}, {seconds:.1f} s; the model is as step {done} left it"
     saved = f"saved in {folder.path}: the same call goes on from there"
-    return f"{status} after {done} of {run.budget}, {seconds:.1f} s, {saved}"
+    return f"{status} after {after}, {seconds:.1f} s, {saved}"

@@ -41,8 +41,8 @@ def layers_do_not_fit():
 def not_finite():
     return st.Task(torch.nn.Linear(3, 1), lambda m, batch: m(batch).mean() * float("nan"), torch.ones(4, 3), steps=20)
 
-def no_budget():
-    return st.Task(torch.nn.Linear(3, 1), loss, (torch.ones(4, 3), torch.ones(4, 1)))
+def two_budgets():
+    return st.Task(torch.nn.Linear(3, 1), loss, torch.ones(4, 3), steps=3, epochs=2)
 
 def misspelt():
     return st.Task(torch.nn.Linear(3, 1), loss, torch.ones(4, 3), stepz=3)
@@ -167,7 +167,7 @@ MISTAKES = {
     "loss": ("task.py:wrong_shape", "The loss has shape [4, 1]; expected one number.", "This was step 0"),
     "own error": ("task.py:own_error", "invalid literal for int()", "task.py:21)", "with the batch float32[4, 3]"),
     "shapes": ("task.py:layers_do_not_fit", "RuntimeError: mat1 and mat2 shapes cannot be multiplied", "task.py:25)"),
-    "no budget": ("task.py:no_budget", "A run has one budget, steps=, epochs= or time=; received none of them."),
+    "two budgets": ("task.py:two_budgets", "A run has one budget, steps=, epochs= or time=, or none; received steps=3"),
     "misspelt": ("task.py:misspelt", "unexpected keyword argument 'stepz'", "task.py:34)"),
     "frozen": ("task.py:cannot_train", "The model Linear has no parameter that requires a gradient"),
 }

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from steepest.loop import Run
+from steepest.schedules import linear
 
 BATCHES = [(torch.ones(4, 3), torch.ones(4, 1))]
 
@@ -26,7 +27,7 @@ def make(**changes):
 
 
 REFUSED = {
-    "no budget": ({"steps": None}, ValueError, "one budget, steps=, epochs= or time=; received none of them."),
+    "no budget, schedule in parts of it": ({"steps": None, "schedule": linear()}, ValueError, "linear() is in parts"),
     "two budgets": ({"epochs": 2}, ValueError, "received steps=3 and epochs=2"),
     "no steps": ({"steps": 0}, ValueError, "steps is 1 or more; received 0."),
     "negative epochs": ({"steps": None, "epochs": -1}, ValueError, "epochs is 1 or more; received -1."),

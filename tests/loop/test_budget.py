@@ -20,8 +20,9 @@ def test_what_is_no_time_is_refused(time):
         seconds_of(time)
 
 
-def test_one_budget_is_needed():
-    for given_budgets in ({}, {"steps": 3, "time": "1m"}, {"epochs": 1, "steps": 1}):
+def test_there_is_one_budget_or_none():
+    assert budget_of(None, None, None, 10) == Budget()
+    for given_budgets in ({"steps": 3, "time": "1m"}, {"epochs": 1, "steps": 1}):
         with pytest.raises(ValueError, match="one budget, steps=, epochs= or time="):
             budget_of(given_budgets.get("steps"), given_budgets.get("epochs"), given_budgets.get("time"), 10)
     assert budget_of(None, 3, None, 10) == Budget(steps=30)

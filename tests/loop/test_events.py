@@ -14,6 +14,7 @@ import torch
 
 from steepest.events import before, encode, read, rows
 from steepest.loop import Step
+from steepest.loop.budget import Budget
 from steepest.loop.event_file import EventFile
 from steepest.loop.journal import ROWS, Journal
 
@@ -22,7 +23,7 @@ class Fake:
     """What a journal asks of a run."""
 
     def __init__(self, steps):
-        self.steps = steps
+        self.steps, self.budget = steps, Budget(steps)
 
 
 def lines(folder):

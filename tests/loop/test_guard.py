@@ -221,7 +221,7 @@ def test_what_the_guard_forgets_gives_itself_away(breach, tmp_path, monkeypatch)
     load = Guard.load_state_dict
 
     def forgetful(guard, state):
-        fresh = Guard(guard._gradient, guard._optimizer).state_dict()
+        fresh = Guard(guard._gradient, guard._optimizer, guard._average).state_dict()
         load(guard, {**state, breach: fresh[breach]})
 
     monkeypatch.setattr(Guard, "load_state_dict", forgetful)

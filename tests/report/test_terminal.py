@@ -1,7 +1,9 @@
 """Progress: a bar on a terminal, redrawn a few times a second; plain lines in a pipe; nothing when not asked."""
 
 import io
+import itertools
 import math
+import re
 
 import pytest
 import torch
@@ -22,10 +24,10 @@ class Fake:
     """What the screen asks of a run."""
 
     def __init__(self, steps):
-        self.steps, self.made = steps, 0
+        self.steps, self.made, self.endless = steps, 0, steps is None
 
     def done(self):
-        return self.made / self.steps
+        return math.log1p(self.made / 500) if self.steps is None else self.made / self.steps
 
     def over(self):
         return self.made == self.steps
@@ -65,6 +67,28 @@ def test_a_short_run_has_a_line_for_each_step_and_a_slow_one_after_a_while(monke
     assert len(shown(3).splitlines()) == 4
     monkeypatch.setattr(terminal, "QUIET", 0.0)
     assert len(shown(200, indices=range(7)).splitlines()) == 8
+
+
+def test_a_run_without_an_end_has_a_line_whenever_it_has_grown_by_a_twentieth():
+    lines = shown(None, indices=range(2000)).splitlines()
+    assert lines[-1] == "done [really]"
+    places = [int(re.match(r"step (\d+)  loss 0.5000", line)[1]) for line in lines[:-1]]
+    assert len(places) == int(20 * math.log1p(2000 / 500))
+    assert all(24 <= here - before <= 3 + 0.053 * (before + 500) for before, here in itertools.pairwise(places))
+
+
+def test_a_run_without_an_end_has_a_bar_that_only_pulses_until_there_is_one():
+    run, bars = Fake(None), []
+    with screen(run, True, Console(file=io.StringIO(), width=120, force_terminal=True)) as view:
+        for index in range(2000):
+            run.show(view, index)
+        bars.append(view._progress.tasks[0])
+        assert (bars[0].total, bars[0].percentage) == (None, 0.0)
+        assert re.match(r"step \d+  loss", bars[0].description)
+        run.steps, run.endless = 2200, False
+        view._due = 0.0
+        run.show(view, 2000)
+        assert bars[0].percentage == pytest.approx(100 * 2001 / 2200)
 
 
 def test_a_terminal_gets_a_bar_with_control_codes_and_colours():

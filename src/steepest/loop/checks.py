@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from steepest.loop.budget import ENDLESS
+
 
 def check_model(model: Any) -> None:
     """Raise TypeError unless the model is a module."""
@@ -44,6 +46,16 @@ def check_schedule(schedule: Any, steps: int) -> None:
     factor = schedule(0, steps)
     if not isinstance(factor, int | float):
         raise TypeError(f"The schedule returns the factor of the learning rate, a number; received {_named(factor)}.")
+
+
+def check_open_schedule(schedule: Any) -> None:
+    """Raise ValueError for a schedule in parts of a run that has no length."""
+    short, long = 1_000_000, ENDLESS
+    if any(schedule(step, short) != schedule(step, long) for step in (0, 100, 10_000)):
+        raise ValueError(
+            f"The schedule {schedule!r} is in parts of the run, and a run without a budget has no length: count its "
+            "steps, as warmup(100) does, or give steps=. The rate falls to zero at the end in any case."
+        )
 
 
 def check_seed(seed: Any) -> None:

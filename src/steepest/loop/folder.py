@@ -36,6 +36,10 @@ class Folder:
         stack.callback(checkpoints.close)
         return cls(path, checkpoints, checkpoints.newest(say))
 
+    def is_open(self) -> bool:
+        """Whether the run that was found began without a budget."""
+        return self.found is not None and self.found.facts["settings"].get("open", False)
+
     def plan(self) -> Plan | None:
         """Return the plan of the run that was found."""
         plan = None if self.found is None else self.found.facts["plan"]

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from steepest.loop.average import Average
 from steepest.loop.course import WINDOW, Course
 from steepest.loop.gradient import Gradient
 from steepest.loop.kept import Kept
@@ -40,12 +41,12 @@ class Guard:
     arrived; it is waited for at the 50 places, and where something is suspected.
     """
 
-    def __init__(self, gradient: Gradient, optimizer: Optimizer) -> None:
+    def __init__(self, gradient: Gradient, optimizer: Optimizer, average: Average) -> None:
         self.factor = 1.0  # of the rate
         self.course = Course()
         self.say: Callable[[str], None] = lambda text: None
         self.note: Callable[[dict[str, Any]], None] = lambda event: None
-        self._gradient, self._optimizer = gradient, optimizer
+        self._gradient, self._optimizer, self._average = gradient, optimizer, average
         self._kept = Kept(gradient.model, optimizer)
         self._due = 0.0  # the part of the run from which on weights are to be kept again
         self._coming: Callable[[], float] | None = None  # reads the loss of the last step
@@ -115,6 +116,7 @@ class Guard:
         assert kept.step is not None
         kept.restore_optimizer()
         kept.keep(kept.step)
+        self._average.begin_anew()
         self.factor /= 2
         self._returns.append(done)
         self.note({"step": step.index, "to": kept.step, "rate": self.factor, "loss": step.loss, "then": trial.loss})

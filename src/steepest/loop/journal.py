@@ -10,7 +10,9 @@ from steepest.loop.run import Run
 from steepest.loop.step import Step
 
 ROWS = 500
-"""A run leaves about so many rows of steps, however long it is: enough for a curve, at 0.1 ms each."""
+"""A run leaves about so many rows of steps, however long it is: enough for a curve, at 0.1 ms each.
+
+An open run leaves one of its first 500 steps each, and one whenever its steps have grown by 1/500."""
 
 
 class Journal:
@@ -25,7 +27,6 @@ class Journal:
         self.history: list[dict[str, Any]] = []
         self.listeners: list[Callable[[dict[str, Any]], None]] = []
         self._run, self._file = run, file
-        self._steps = run.steps
         self._interval = 1 << 62 if run.steps is None else max(1, run.steps // ROWS)
         self._part = 0.0  # of a run measured in time, that is behind when the next row is due
         self._started = False
@@ -54,8 +55,10 @@ class Journal:
         self._keep("step", row)
 
     def _due(self, step: Step) -> bool:
-        if self._steps is not None:
-            return step.index == self._steps - 1
+        if self._run.budget.open:
+            return self._run.entered(ROWS) or self._run.over()
+        if self._run.steps is not None:
+            return step.index == self._run.steps - 1
         if self._run.done() < self._part:
             return False
         self._part = self._run.done() + 1 / ROWS

@@ -38,7 +38,8 @@ class Run:
     samples if the key "weight" does not say over how much (tokens, say). That matters where means of several batches
     are put together: in micro-batches and evaluations.
     data: what `steepest.data.open_source` takes; batch_size, seed and workers (processes that read it) belong to it.
-    steps, epochs, time ("30m"): the budget, one of the three.
+    steps, epochs, time ("30m"): the budget, one of the three. None of them: the run is open, and goes on until it is
+    left, or until the final decay that `finish` begins has ended; a mean of its weights is kept, `run.average`.
     schedule: schedule(step, steps) -> the factor of each parameter group's initial rate, as those of
     `steepest.schedules`; none is needed for an optimizer that holds its own.
     clip: the largest norm the gradient may have. device: where to train; None: where the model is.
@@ -85,6 +86,8 @@ class Run:
         self.budget = budget_of(steps, epochs, time, self.source.batches)
         if schedule is not None:
             checks.check_schedule(schedule, self.budget.place(0, 0.0)[1])
+            if self.budget.open:
+                checks.check_open_schedule(schedule)
         self.model, self.optimizer = model, optimizer
         self._bind()
         self.schedule, self.clip = schedule, clip
@@ -97,7 +100,7 @@ class Run:
         self.gradient = Gradient(model, loss, self.precision, microbatch, checkpoint_activations)
         if compile:
             model.compile()
-        self.average = Average(model, optimizer)
+        self.average = Average(model, optimizer, grows=self.budget.open)
         self.guard: Guard | None = None  # for those who did not choose the rate themselves
         self.position = Position()
         self.waiting = False  # for the next batch: nothing of the coming update has been done
@@ -110,9 +113,12 @@ class Run:
             return
         if self.budget.steps is not None:
             self.optimizer.bind(self.budget.steps)
-        elif any(hasattr(group.get("schedule"), "over") for group in self.optimizer.param_groups):
+            return
+        schedules = [group["schedule"] for group in self.optimizer.param_groups if group.get("schedule") is not None]
+        if any(self.budget.open or hasattr(schedule, "over") for schedule in schedules):
             raise ValueError(
-                "With time= the number of steps is not known: give lr a number, and the schedule to the run."
+                "Without steps= or epochs= it is not known where the run ends: give lr a number, and the schedule to "
+                "the run."
             )
 
     def __iter__(self) -> Iterator[Step]:
@@ -127,8 +133,8 @@ class Run:
             self.gradient.compute(batch, step)  # 2. predict, 3. compute the loss, 4. backpropagate
             if self.guard is not None:
                 step = self.guard.look(batch, step, self.done())
-            if self.schedule is not None:
-                self._set_rate(self.schedule)
+            if self.schedule is not None or self.budget.since is not None:
+                self._set_rate()
             if not step.skipped:
                 self._move(step)  # 5. move every parameter by minus the gradient times the rate
             self._finish(step, began)
@@ -138,8 +144,23 @@ class Run:
 
     @property
     def steps(self) -> int | None:
-        """The number of updates in the run; None where its budget is a time."""
+        """The number of updates in the run; None where its budget is a time, or no end is known yet."""
         return self.budget.steps
+
+    @property
+    def endless(self) -> bool:
+        """Whether no end is known yet."""
+        return self.budget.endless
+
+    def finish(self, steps: int | None = None) -> None:
+        """Begin the final decay of an open run: in a line to rate zero, over a tenth of the steps done, at least 20.
+
+        steps: where the line ends, instead. Called again, it begins anew there, from the full rate.
+        """
+        if self.schedule is None and self.endless:
+            for group in self.optimizer.param_groups:
+                group["initial_lr"] = float(group["lr"])
+        self.budget.finish(self.position.step, steps)
 
     def over(self) -> bool:
         """Whether the budget is spent."""
@@ -153,8 +174,13 @@ class Run:
         return self._seconds + perf_counter() - self._clock
 
     def done(self) -> float:
-        """Return the part of the budget that is spent, 0 to 1."""
+        """Return the part of the budget that is spent, 0 to 1; of an open run see `Budget.done`."""
         return self.budget.done(self.position.step, self.seconds())
+
+    def entered(self, parts: int) -> bool:
+        """Whether the last step of an open run has brought it into another of so many parts."""
+        step = self.position.step
+        return int(parts * self.budget.done(step, 0.0)) > int(parts * self.budget.done(step - 1, 0.0))
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that has to survive, as one tree. Tensors are those of the run, not copies, as in PyTorch."""
@@ -165,6 +191,7 @@ class Run:
             "average": self.average.state_dict(),
             "guard": None if self.guard is None else self.guard.state_dict(),
             "position": asdict(self.position),
+            "budget": self.budget.state_dict(),
             "precision": self.precision.state_dict(),
             "memory": self.gradient.state_dict(),
             "data": self.source.state_dict(),
@@ -178,6 +205,7 @@ class Run:
         Exact for arrays and Datasets. Of an iterable, the batches of the epoch that were used are read again and
         dropped; an iterator has to stand where it stood.
         """
+        self.budget.load_state_dict(state.get("budget"))
         self.model.load_state_dict(state["model"])
         restore_buffers(self.model, state["buffers"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -188,7 +216,7 @@ class Run:
         self.precision.load_state_dict(state["precision"])
         self.gradient.load_state_dict(state["memory"])
         self.source.load_state_dict(state["data"])
-        self._batches = self._feed()
+        self.read_again()
         self._seconds, self._clock = state["seconds"], perf_counter()
         restore_random_state(state["random"])
 
@@ -197,6 +225,10 @@ class Run:
         self.gradient.say = self.source.say = say
         if self.guard is not None:
             self.guard.say = say
+
+    def read_again(self) -> None:
+        """Begin to read the data anew where the run stands, when what read it has ended."""
+        self._batches = self._feed()
 
     def close(self) -> None:
         """Leave the model as it was found, end the processes that read the data."""
@@ -228,9 +260,10 @@ class Run:
             f"be read only once: pass a list or a DataLoader, which can be read again, or steps={self.position.step}."
         )
 
-    def _set_rate(self, schedule: Factor) -> None:
-        factor = schedule(*self.budget.place(self.position.step, self.seconds()))
-        factor *= 1.0 if self.guard is None else self.guard.factor
+    def _set_rate(self) -> None:
+        step = self.position.step
+        factor = 1.0 if self.schedule is None else self.schedule(*self.budget.place(step, self.seconds()))
+        factor *= self.budget.fall(step) * (1.0 if self.guard is None else self.guard.factor)
         for group in self.optimizer.param_groups:
             rate = group.setdefault("initial_lr", float(group["lr"])) * factor
             if isinstance(group["lr"], torch.Tensor):
@@ -245,7 +278,7 @@ class Run:
         step.skipped = self.precision.step(self.optimizer)
         if self._stats is not None:
             step.skipped |= self._stats.skipped > before
-        self.average.update()
+        self.average.update(self.position.step)
 
     def _clip(self, step: Step, bound: float) -> bool:
         """Bound the gradient; return whether there is a step to make with it."""

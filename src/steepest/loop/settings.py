@@ -31,9 +31,14 @@ class Change:
         return f"{self.name} {self.before} -> {self.now}"
 
 
-def changes(before: dict[str, Any], now: dict[str, Any]) -> list[Change]:
+BUDGET = ("steps", "epochs", "time")
+"""Settings that an open run is not made by: where it ends is its state."""
+
+
+def changes(before: dict[str, Any], now: dict[str, Any], is_open: bool = False) -> list[Change]:
     """Return the settings that differ, those first that change the result."""
     names = [*now, *(name for name in before if name not in now)]
+    names = [name for name in names if not (is_open and name in BUDGET)]
     found = [Change(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]
     return sorted(found, key=lambda change: change.safe)
 

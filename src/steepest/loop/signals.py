@@ -14,8 +14,11 @@ _STATUS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "terminat
 
 
 @contextmanager
-def interruption() -> Iterator[Interrupted]:
+def interruption(first: Callable[[], bool] = lambda: False) -> Iterator[Interrupted]:
     """Yield a function that tells whether the run shall end; a second signal ends the process at once.
+
+    first: asked at a signal; where it returns true, it has taken the signal as something less than the end, and the
+    next one is the first. A lost terminal asks for nothing less.
 
     A signal that is ignored already (nohup) stays so. Outside the main thread, where Python allows no handler, all
     signals do what they did.
@@ -24,6 +27,8 @@ def interruption() -> Iterator[Interrupted]:
 
     def remember(number: int, frame: FrameType | None) -> None:
         nonlocal status
+        if status is None and signal.Signals(number).name != "SIGHUP" and first():
+            return
         if status is None:
             status = _STATUS[signal.Signals(number).name]
         elif number == signal.SIGINT:

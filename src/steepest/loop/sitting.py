@@ -15,7 +15,9 @@ from steepest.loop.signals import Interrupted, interruption
 from steepest.loop.step import Step
 
 EVALUATIONS = 10
-"""`val` is evaluated so many times in a run, evenly, the last time at its end."""
+"""`val` is evaluated so many times in a run, evenly, the last time at its end.
+
+In an open run, whenever its steps have grown by a tenth, 50 at least."""
 
 
 class View(Protocol):
@@ -34,7 +36,8 @@ class View(Protocol):
 class Evaluation:
     """What is evaluated during a run. every: in steps; None: ten times in the run.
 
-    patience: end the run after so many evaluations in a row without a loss below the lowest; None: never.
+    patience: end the run after so many evaluations in a row without a loss below the lowest, an open one by its final
+    decay; None: never.
     """
 
     source: Source
@@ -73,6 +76,7 @@ class Sitting:
         if run.guard is not None:
             run.guard.note = journal.rewind
         self._lowest: float | None = None  # the loss on val at this step, if it is the lowest so far
+        self._asked = False  # by a signal, for the final decay of an open run
 
     def ended(self) -> str | None:
         """Return how the run ended, if nothing is left to do: "finished", or "stopped" by patience."""
@@ -80,9 +84,12 @@ class Sitting:
             return "finished" if self.run.over() else None
         if self._missed() is not None:
             return None
-        patience = self.evaluation.patience
-        stopped = patience is not None and self.scores.stale >= patience
+        stopped = self._out_of_patience() and not self.run.budget.open
         return "finished" if self.run.over() else "stopped" if stopped else None
+
+    def _out_of_patience(self) -> bool:
+        patience = None if self.evaluation is None else self.evaluation.patience
+        return patience is not None and self.scores.stale >= patience
 
     def _missed(self) -> Evaluation | None:
         """Return the evaluation that is due at this step and has not been made."""
@@ -93,7 +100,12 @@ class Sitting:
 
     def train(self) -> str:
         """Make the steps; return how it ended: "finished", "stopped" by patience, "interrupted" or "terminated"."""
-        with interruption() as interrupted:
+        if self.run.endless:
+            self.view.say(
+                "this run has no budget: Ctrl-C begins a decay of the rate to zero, which ends it, and a second one "
+                "ends it after the step"
+            )
+        with interruption(self._ask) if self.run.endless else interruption() as interrupted:
             status = self._steps(interrupted)
             if status in ("finished", "stopped") and self.run.guard is not None and self.run.guard.course.worse():
                 self.view.say(self.run.guard.course.worse())
@@ -103,7 +115,7 @@ class Sitting:
 
     def _steps(self, interrupted: Interrupted) -> str:
         try:
-            if self._missed() is not None:  # a signal came before it, or into it
+            if self._missed() is not None or self._finishes():  # a signal came before it, or into it
                 status = self._look(interrupted)
                 if status is not None:
                     return status
@@ -114,6 +126,10 @@ class Sitting:
         except Exception as error:
             if self.run.waiting and interrupted():  # Ctrl-C ended the processes that read the data
                 return interrupted() or "interrupted"
+            if self.run.waiting and self._asked:  # the same, in an open run
+                self._finish("asked to end")
+                self.run.read_again()
+                return self._steps(interrupted)
             self._rescue(error)
             raise
         return self.ended() or "finished"
@@ -130,9 +146,29 @@ class Sitting:
         if missed is not None and not interrupted():
             self._evaluate(missed, interrupted)
         ended = self.ended() or interrupted()
-        if ended is None and self.saving is not None and (self._lowest is not None or self.saving.due()):
-            self._save()
+        finish = ended is None and self._finishes()
+        if ended is None and self.saving is not None and (finish or self._lowest is not None or self.saving.due()):
+            self._save()  # of an open run also before its final decay: killed in that, it is open as before
+        if finish:
+            self._finish("asked to end" if self._asked else "the loss on val does not fall any more")
         return ended
+
+    def _ask(self) -> bool:
+        """Take a signal as the wish for the final decay, if the run has no end yet; return whether it is that."""
+        if self._asked or not self.run.endless:
+            return False
+        self._asked = True
+        return True
+
+    def _finishes(self) -> bool:
+        """Whether it is time for the final decay of an open run."""
+        return self.run.endless and (self._asked or self._out_of_patience())
+
+    def _finish(self, why: str) -> None:
+        """Begin the final decay of an open run, and say so."""
+        self.run.finish()
+        self._asked = False
+        self.view.say(f"{why}: the rate falls to zero until step {self.run.steps}, where the run ends")
 
     def _is_due(self, evaluation: Evaluation) -> bool:
         run = self.run
@@ -187,7 +223,7 @@ class Sitting:
 
 def _parts(run: Run) -> int:
     """Return how many of the ten parts of the run are behind; of steps, rounded as their milestones are."""
-    if run.steps is None:
+    if run.steps is None or run.budget.open:
         return int(run.done() * EVALUATIONS)
     return sum(run.position.step >= max(1, round(run.steps * part / EVALUATIONS)) for part in range(1, EVALUATIONS + 1))
 

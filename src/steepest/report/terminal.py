@@ -14,7 +14,9 @@ REFRESH = 0.2
 """Seconds between two pictures of the live bar."""
 
 PARTS, QUIET = 20, 30.0
-"""Plain lines: one for each twentieth of the run, or after so many seconds without one."""
+"""Plain lines: one for each twentieth of the run, or after so many seconds without one.
+
+Of an open run, one whenever its steps have grown by a twentieth."""
 
 
 class Screen(Protocol):
@@ -40,7 +42,7 @@ def screen(run: Run, shown: bool, console: Console | None = None) -> Iterator[Sc
     else:
         columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
         with Progress(*columns, console=console, refresh_per_second=1 / REFRESH) as progress:
-            yield Bar(progress, progress.add_task("", total=1.0), run)
+            yield Bar(progress, progress.add_task("", total=None if run.endless else 1.0), run)
 
 
 class Dark:
@@ -76,7 +78,7 @@ class Lines:
             return (step.index + 1) % self._every == 0 or self._run.over()
         part = int(PARTS * self._run.done())
         due, self._part = part > self._part, part
-        return due
+        return due or self._run.over()
 
     def say(self, text: str) -> None:
         """Print the line."""
@@ -84,7 +86,7 @@ class Lines:
 
 
 class Bar:
-    """A bar that moves, with the last loss and rate beside it."""
+    """A bar that moves, with the last loss and rate beside it; it only pulses while no end is known."""
 
     def __init__(self, progress: Progress, task: TaskID, run: Run) -> None:
         self._progress, self._task, self._run = progress, task, run
@@ -96,9 +98,10 @@ class Bar:
         self._facts.count(step)
         if (now := perf_counter()) < self._due and not self._run.over():
             return
-        self._due, done = now + REFRESH, self._run.done()
+        self._due, steps = now + REFRESH, self._run.steps
         words = f"{place_in(self._run, step)}  {self._facts.words(step)}"
-        self._progress.update(self._task, completed=done, description=words)
+        done = self._run.done() if steps is None else (step.index + 1) / steps
+        self._progress.update(self._task, completed=done, total=None if self._run.endless else 1.0, description=words)
 
     def say(self, text: str) -> None:
         """Print the line above the bar."""
@@ -126,7 +129,9 @@ class Facts:
 
 
 def place_in(run: Run, step: Step) -> str:
-    """Return which step of how many it is; of a run measured in time, how much of it is over."""
+    """Return which step of how many it is, where that is known; of a run measured in time, how much of it is over."""
+    if run.endless:
+        return f"step {step.index + 1}"
     if run.steps is None:
         return f"step {step.index + 1}, {run.done():.0%} of the time"
     return f"step {step.index + 1}/{run.steps}"
