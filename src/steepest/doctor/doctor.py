@@ -54,6 +54,7 @@ class Doctor:
     def __call__(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yield the batches, and watch what is done with them."""
         self._inside = True
+        self.lab.source = batches
         try:
             for batch in batches:
                 self._between(batch)

@@ -46,13 +46,17 @@ class Backward:
 
 @dataclass
 class Update:
-    """What led to one step of the optimizer. settings: of its groups, such as rates, as they were for this step."""
+    """What led to one step of the optimizer. settings: of its groups, such as rates, as they were for this step.
+
+    clips: of each call of `clip_grad_norm_`, the greatest length it allows and the one that it found.
+    """
 
     step: int
     backwards: list[Backward]
     settings: list[dict[str, Any]]
     closure: bool = False
     empty: bool = False
+    clips: list[tuple[float, Tensor]] = field(default_factory=list)
 
     @property
     def loss(self) -> float:

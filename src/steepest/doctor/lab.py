@@ -1,5 +1,6 @@
 """What checks are given: what is known of the run, and experiments on copies of it."""
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from statistics import median
@@ -18,6 +19,9 @@ from steepest.doctor.twin import Twin, ask, copy_of
 FORK = 60
 """Steps of a replay, at the most."""
 
+HALF = 0.5
+"""What a run that goes well gains."""
+
 PROOF = 12
 """Steps that have to come out as they did for replays to mean anything."""
 
@@ -27,7 +31,7 @@ class Lab:
 
     model, optimizer: the run's own, to be read only. loss: None where it was not given. update: the one that is about
     to be made, for checks before a step. fresh: comparisons of its gradient and of earlier ones. event: the step at
-    which the loss blew up, None otherwise.
+    which the loss blew up, None otherwise. source: what the batches come from.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, loss: Any, history: History, tap: Tap) -> None:
@@ -39,6 +43,7 @@ class Lab:
         self.start: Twin | None = None
         self.recent: Twin | None = None
         self.event: int | None = None
+        self.source: Any = None
         self.replayed_steps = 0
         self._replays: dict[tuple[str, int, int], Replayed] = {}
 
@@ -78,10 +83,38 @@ class Lab:
     @cached_property
     def constant(self) -> float | None:
         """The loss of the best constant prediction, where the criterion is known; asked for once a batch was used."""
+        if self.loss is None:
+            return None
         model = self.twin()
         seen = [self.watched(of, model) for of in self.passes(8)]
         calls = [each.criteria[0] for each in seen if len(each.criteria) == 1]
         return constant_loss(calls) if calls and len(calls) == len(seen) else None
+
+    @property
+    def scale(self) -> float | None:
+        """What the loss had to fall from: its first value, or that of the best constant where it is lower."""
+        known = [each for each in (*self.history.losses[:1], self.constant) if each is not None and math.isfinite(each)]
+        return max(abs(min(known)), 1e-12) if known else None
+
+    @property
+    def gain(self) -> float:
+        """The part of `scale` by which the loss has fallen below it; minus infinity where it is not finite now."""
+        late = self.late()
+        if self.scale is None or not math.isfinite(late):
+            return -math.inf
+        first = self.history.losses[0]
+        start = min(first, self.constant) if self.constant is not None and math.isfinite(first) else first
+        return (start - late) / self.scale
+
+    @property
+    def sick(self) -> bool:
+        """Whether less than half was gained: a gate for what is looked for only where training does not go well."""
+        return self.gain < HALF
+
+    def late(self, count: int = 8) -> float:
+        """Return the mean of the last losses, at most a quarter of all."""
+        last = self.history.losses[-min(count, max(1, self.now // 4)) :]
+        return sum(last) / len(last) if last else math.nan
 
     @property
     def way(self) -> Way:

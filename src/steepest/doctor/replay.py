@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ class Change:
 
     prepare: what is done to the copy before it begins. rate: factor of all rates. settings: what groups have instead.
     batch, loss: what each becomes. clip: largest length of the gradient; math.inf lifts the clipping of the loop.
+    inside: makes the context that losses and gradients are computed in.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Change:
     batch: Callable[[Any], Any] | None = None
     loss: Callable[[Tensor], Tensor] | None = None
     clip: float | None = None
+    inside: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 AS_IT_WAS = Change("as it was")
@@ -88,8 +91,9 @@ def _step(twin: Twin, update: Update, loss: Any, change: Change, way: Way) -> fl
     total = 0.0
     for backward in update.backwards:
         batch = backward.of.batch if change.batch is None else change.batch(backward.of.batch)
-        value = ask(twin.model, loss, backward.of, batch) * way.factor
-        (value if change.loss is None else change.loss(value)).backward()
+        with change.inside():
+            value = ask(twin.model, loss, backward.of, batch) * way.factor
+            (value if change.loss is None else change.loss(value)).backward()
         total += float(value.detach())
     parameters = [each for group in twin.optimizer.param_groups for each in group["params"]]
     if way.clip < math.inf:

@@ -1,6 +1,7 @@
 """Listens to a loop through torch's hooks: batches, backward passes, steps. It changes nothing and copies nothing.
 
-There is no hook for the beginning of a backward pass, so `torch.autograd.backward` is wrapped while a tap is open.
+There are no hooks for the beginning of a backward pass and for clipping: `torch.autograd.backward`, and the function
+that `clip_grad_norm_` leaves the clipping to, are wrapped while a tap is open.
 """
 
 import weakref
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
@@ -20,6 +22,7 @@ SETTINGS = ("lr", "momentum", "betas", "eps", "weight_decay", "dampening", "nest
 
 _taps: "weakref.WeakSet[Tap]" = weakref.WeakSet()
 _backward = torch.autograd.backward
+_clip = getattr(clip_grad, "_clip_grads_with_norm_", None)
 
 
 class Tap:
@@ -43,11 +46,14 @@ class Tap:
         self._model, self._optimizer = model, weakref.ref(optimizer)
         self._sampled = sampled
         self._window: list[Backward] = []
+        self._clips: list[tuple[float, Tensor]] = []
         self._touched = False
         self._update: Update | None = None
         self._handles = _hooks(self, model, sampled)
         _taps.add(self)
         torch.autograd.backward = _told_of
+        if _clip is not None:
+            clip_grad._clip_grads_with_norm_ = _told_of_clipping
         weakref.finalize(self, _remove, self._handles)
 
     @property
@@ -66,6 +72,12 @@ class Tap:
         _taps.discard(self)
         if not _taps:
             torch.autograd.backward = _backward
+            if _clip is not None:
+                clip_grad._clip_grads_with_norm_ = _clip
+
+    def clip(self, most: float, length: Tensor) -> None:
+        """Hear that gradients are clipped."""
+        self._clips = [*self._clips[-9:], (most, length)]
 
     def forward(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Hear that the model is called."""
@@ -97,7 +109,7 @@ class Tap:
         settings = [{name: group[name] for name in SETTINGS if name in group} for group in optimizer.param_groups]
         closure = any(callable(each) for each in args)
         empty = not any(each.grad is not None and bool(each.grad.any()) for each in self._sampled)
-        self._update = Update(self.stepped, self._window, settings, closure, empty)
+        self._update = Update(self.stepped, self._window, settings, closure, empty, self._clips)
         self.before_step(self._update)
 
     def step_ends(self, optimizer: Optimizer) -> None:
@@ -105,7 +117,7 @@ class Tap:
         update, self._update = self._update, None
         if update is None or optimizer is not self._optimizer():
             return
-        self._window, self.unstepped = [], 0
+        self._window, self._clips, self.unstepped = [], [], 0
         self.stepped += 1
         self.after_step(update)
 
@@ -121,6 +133,15 @@ def _told_of(tensors: Any, *args: Any, **kwargs: Any) -> None:
         if not tap.busy and isinstance(loss, Tensor):
             run = _with(tap, loss, run)
     run()
+
+
+def _told_of_clipping(parameters: Any, most: float, length: Tensor, *args: Any, **kwargs: Any) -> None:
+    """Stand in for the second half of `clip_grad_norm_`."""
+    for tap in list(_taps):
+        if not tap.busy:
+            tap.clip(float(most), length.detach())
+    if _clip is not None:
+        _clip(parameters, most, length, *args, **kwargs)
 
 
 def _with(tap: Tap, loss: Tensor, run: Callable[[], None]) -> Callable[[], None]:
