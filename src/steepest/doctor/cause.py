@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from steepest.doctor.lab import Lab
 
-STEP, MARK, EVENT = "step", "mark", "event"
+STEP, MARK, EVENT, IDLE = "step", "mark", "event", "idle"
 """When a check looks: before sampled steps, with the gradient that is about to be used; now and then, and at the end;
-when the loss is not finite or has blown up."""
+when the loss is not finite or has blown up; when gradients arrive and no step is made."""
 
 EXACT, REPLAYED, STATISTIC = 3.0, 2.0, 1.0
 """How much a finding weighs: an invariant does not hold; a replay with one thing changed heals; numbers look so."""

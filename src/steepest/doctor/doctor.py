@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from steepest.doctor.aside import aside
-from steepest.doctor.cause import EVENT, EXACT, MARK, STEP, Cause, Found, checks
+from steepest.doctor.cause import EVENT, EXACT, IDLE, MARK, STEP, Cause, Found, checks
 from steepest.doctor.fresh import compare
 from steepest.doctor.history import History, Update
 from steepest.doctor.lab import Lab
@@ -28,6 +28,9 @@ SNAPSHOTS = 25
 
 SHOWN = 0.8
 """What weighs less than the heaviest finding by more is not said."""
+
+CURIOUS, ALARMS = 4, 6
+"""So many steps are looked at when something has changed in the order of calls; it may change so often."""
 
 Batch = TypeVar("Batch")
 
@@ -50,6 +53,8 @@ class Doctor:
         self._looked = -1
         self._next = SNAPSHOTS
         self._due = list(MARKS)
+        self._sign: tuple[Any, ...] = ()
+        self._curious, self._alarms = 0, 0
 
     def __call__(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yield the batches, and watch what is done with them."""
@@ -58,9 +63,10 @@ class Doctor:
         try:
             for batch in batches:
                 self._between(batch)
+                self._tap.grammar.inside = True
                 yield batch
         finally:
-            self._inside = False
+            self._inside = self._tap.grammar.inside = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Doctor":
         return self
@@ -85,6 +91,8 @@ class Doctor:
             if self._due and self._tap.batches >= self._due[0]:
                 self._due = [each for each in self._due if each > self._tap.batches] or [2 * self._due[-1]]
                 self._look(MARK)
+        if self._tap.unstepped > 2 and (self._tap.unstepped in (3, 4) or self._tap.unstepped % 8 == 0):
+            self._look(IDLE)
         self._tap.batch(batch)
 
     def _take_snapshot(self) -> None:
@@ -100,7 +108,7 @@ class Doctor:
             self._next = max(self._next + SNAPSHOTS, self._next * 5 // 4)
 
     def _before_step(self, update: Update) -> None:
-        if update.step not in SAMPLED and (update.step < SAMPLED[-1] or update.step % SAMPLED[-1]):
+        if not self._is_sampled(update):
             return
         self.lab.update, self.lab.modes = update, modes_of(self.model)
         if update.step == 0 and self.lab.start is not None:
@@ -111,8 +119,18 @@ class Doctor:
         self._look(STEP)
         self.lab.update = None
 
+    def _is_sampled(self, update: Update) -> bool:
+        """Return whether the checks look at this step: at set times, and where the loop goes another way than before."""
+        sign = (*self._tap.grammar.sign(), update.empty, bool(update.backwards), update.closure)
+        if sign != self._sign and update.step and self._alarms < ALARMS:
+            self._curious, self._alarms = CURIOUS, self._alarms + 1
+        self._sign, self._curious = sign, max(0, self._curious - 1)
+        return self._curious > 0 or _is_due(update.step)
+
     def _after_step(self, update: Update) -> None:
         self.lab.history.add(update)
+        update.left = {}
+        self._tap.grammar.listen = self._curious > 0 or _is_due(update.step + 1)
         if self.lab.event is None and not math.isfinite(self.lab.history.losses[-1]):
             self.lab.event = update.step
             self._look(EVENT)
@@ -174,6 +192,10 @@ def watch(model: nn.Module, optimizer: Optimizer, loss: Any = None, scheduler: A
     nothing is. The run is watched only: weights, optimizer, random numbers and data stay as they would be without.
     """
     return Doctor(model, optimizer, loss, scheduler)
+
+
+def _is_due(step: int) -> bool:
+    return step in SAMPLED or (step > SAMPLED[-1] and step % SAMPLED[-1] == 0)
 
 
 def _plain(model: nn.Module) -> nn.Module:

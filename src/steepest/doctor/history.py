@@ -49,6 +49,7 @@ class Update:
     """What led to one step of the optimizer. settings: of its groups, such as rates, as they were for this step.
 
     clips: of each call of `clip_grad_norm_`, the greatest length it allows and the one that it found.
+    left: gradients that were there before the first backward pass, by id of the parameter, at sampled steps.
     """
 
     step: int
@@ -57,6 +58,7 @@ class Update:
     closure: bool = False
     empty: bool = False
     clips: list[tuple[float, Tensor]] = field(default_factory=list)
+    left: dict[int, Tensor] = field(default_factory=dict)
 
     @property
     def loss(self) -> float:

@@ -14,11 +14,15 @@ from torch.nn.utils import clip_grad
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from steepest.doctor.grammar import Grammar
 from steepest.doctor.history import Backward, Pass, Update
 from steepest.snapshot import random_state
 
 SETTINGS = ("lr", "momentum", "betas", "eps", "weight_decay", "dampening", "nesterov", "maximize")
 """What is remembered of an optimizer's groups."""
+
+LONGEST = 512
+"""Backward passes that are remembered where no step follows."""
 
 _taps: "weakref.WeakSet[Tap]" = weakref.WeakSet()
 _backward = torch.autograd.backward
@@ -45,6 +49,7 @@ class Tap:
         self.unstepped = 0
         self._model, self._optimizer = model, weakref.ref(optimizer)
         self._sampled = sampled
+        self.grammar = Grammar(model, optimizer)
         self._window: list[Backward] = []
         self._clips: list[tuple[float, Tensor]] = []
         self._touched = False
@@ -81,6 +86,7 @@ class Tap:
 
     def forward(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Hear that the model is called."""
+        self.grammar.forward(module, self.stepped)
         if torch.is_grad_enabled():
             if self.current is not None and torch.is_autocast_enabled(_kind(self._sampled)):
                 self.current.autocast = torch.get_autocast_dtype(_kind(self._sampled))
@@ -88,14 +94,18 @@ class Tap:
             self.without_gradient[module.training] += 1
             self.looked_at = inputs
 
-    def backward(self, loss: Tensor, run: Callable[[], None]) -> None:
-        """Go with a backward pass."""
+    def backward(self, loss: Tensor, retained: bool, run: Callable[[], None]) -> None:
+        """Go with a backward pass. retained: whether its graph is kept."""
         stale = any(each.grad is not None and bool(each.grad.any()) for each in self._sampled[-2:])
         self._touched = False
+        self.grammar.retained += retained
+        self.grammar.backward_begins(loss, not self._window, stale, self.stepped)
         run()
+        self.grammar.backward_ends(self._touched)
         if self._touched and self.current is not None:
             self._window.append(Backward(self.current, loss.detach(), stale, self._model.training))
             self.unstepped += 1
+            del self._window[:-LONGEST]
 
     def touch(self) -> None:
         """Hear that a gradient has arrived."""
@@ -109,7 +119,8 @@ class Tap:
         settings = [{name: group[name] for name in SETTINGS if name in group} for group in optimizer.param_groups]
         closure = any(callable(each) for each in args)
         empty = not any(each.grad is not None and bool(each.grad.any()) for each in self._sampled)
-        self._update = Update(self.stepped, self._window, settings, closure, empty, self._clips)
+        self.grammar.step_begins(self.stepped)
+        self._update = Update(self.stepped, self._window, settings, closure, empty, self._clips, self.grammar.left)
         self.before_step(self._update)
 
     def step_ends(self, optimizer: Optimizer) -> None:
@@ -119,6 +130,7 @@ class Tap:
             return
         self._window, self._clips, self.unstepped = [], [], 0
         self.stepped += 1
+        self.grammar.step_ends()
         self.after_step(update)
 
 
@@ -128,10 +140,11 @@ def _told_of(tensors: Any, *args: Any, **kwargs: Any) -> None:
     def run() -> None:
         _backward(tensors, *args, **kwargs)
 
+    retained = bool(kwargs.get("retain_graph") or (args[1] if len(args) > 1 else False))
     loss = tensors if isinstance(tensors, Tensor) else next(iter(tensors), None)
     for tap in list(_taps):
         if not tap.busy and isinstance(loss, Tensor):
-            run = _with(tap, loss, run)
+            run = _with(tap, loss, retained, run)
     run()
 
 
@@ -144,8 +157,8 @@ def _told_of_clipping(parameters: Any, most: float, length: Tensor, *args: Any, 
         _clip(parameters, most, length, *args, **kwargs)
 
 
-def _with(tap: Tap, loss: Tensor, run: Callable[[], None]) -> Callable[[], None]:
-    return lambda: tap.backward(loss, run)
+def _with(tap: Tap, loss: Tensor, retained: bool, run: Callable[[], None]) -> Callable[[], None]:
+    return lambda: tap.backward(loss, retained, run)
 
 
 def _hooks(tap: Tap, model: nn.Module, sampled: list[nn.Parameter]) -> list[Any]:
