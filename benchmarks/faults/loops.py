@@ -48,9 +48,9 @@ def scheduled(run: Run, model: nn.Module, optimizer: Any, scheduler: Any, epochs
     return lambda: run.task.measure(model)
 
 
-def clipped(run: Run, model: nn.Module, optimizer: Any, clip: Callable[[], Any]) -> Measure:
+def clipped(run: Run, model: nn.Module, optimizer: Any, clip: Callable[[], Any], loss: Loss | None = None) -> Measure:
     """Train, calling clip between backward and step."""
-    loss, train = run.task.loss, run.task.train()
+    loss, train = loss or run.task.loss, run.task.train()
     doctor = run.watch(model, optimizer, loss=loss)
     for _ in range(run.task.epochs):
         for batch in doctor(train):

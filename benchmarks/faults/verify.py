@@ -16,7 +16,7 @@ from faults.runs import RESULTS, Order, Rows, make, read
 FILE = RESULTS / "verify.jsonl"
 SEEDS = (0, 1, 2, 3, 4)
 LOST, AGREED, SLOWER = 0.05, 0.8, 3.0
-"""A plant hurts that costs this share of the progress, in this share of the seeds; or makes the run so much slower."""
+"""A plant hurts that costs this share of the progress, in this share of the seeds; or makes steps so much slower."""
 
 
 @dataclass(frozen=True)
@@ -94,5 +94,7 @@ def _share(lost: float, progress: float) -> float:
 
 
 def _seconds(rows: Rows, name: str, variant: str) -> float:
-    found = [row["seconds"] for order, row in rows.items() if order[:3] == (name, variant, "none")]
+    found = [
+        row["seconds"] / max(row["steps"], 1) for order, row in rows.items() if order[:3] == (name, variant, "none")
+    ]
     return median(found) if found else 0.0
