@@ -32,6 +32,7 @@ class Lab:
     model, optimizer: the run's own, to be read only. loss: None where it was not given. update: the one that is about
     to be made, for checks before a step. fresh: comparisons of its gradient and of earlier ones. event: the step at
     which the loss blew up, None otherwise. source: what the batches come from.
+    notes: what an instrument has found out and need not find out again.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, loss: Any, history: History, tap: Tap) -> None:
@@ -44,6 +45,7 @@ class Lab:
         self.recent: Twin | None = None
         self.event: int | None = None
         self.source: Any = None
+        self.notes: dict[Any, Any] = {}
         self.replayed_steps = 0
         self._replays: dict[tuple[str, int, int], Replayed] = {}
 

@@ -66,6 +66,11 @@ class Tap:
         """Whether there are gradients that have not been used."""
         return bool(self._window)
 
+    @property
+    def waiting(self) -> list[Backward]:
+        """Backward passes since the last step."""
+        return self._window
+
     def batch(self, batch: Any) -> None:
         """Take in a batch that is about to be given out."""
         self.current = Pass(self.batches, batch, random_state())
