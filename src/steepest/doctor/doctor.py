@@ -11,8 +11,9 @@ from torch.optim import Optimizer
 from steepest.doctor.aside import aside
 from steepest.doctor.cause import EVENT, EXACT, IDLE, MARK, STEP, Cause, Found, checks
 from steepest.doctor.fresh import compare
-from steepest.doctor.history import History, Update
+from steepest.doctor.history import LAST, History, Update
 from steepest.doctor.lab import Lab
+from steepest.doctor.rises import Rises
 from steepest.doctor.tap import Tap
 from steepest.doctor.twin import Twin, modes_of
 from steepest.record import Finding
@@ -48,6 +49,7 @@ class Doctor:
         self.lab = Lab(self.model, optimizer, loss, History(), self._tap)
         self.scheduler = scheduler
         self._tap.before_step, self._tap.after_step = self._before_step, self._after_step
+        self._rises = Rises()
         self._found: dict[Cause, tuple[int, Found]] = {}
         self._inside = False
         self._looked = -1
@@ -86,7 +88,7 @@ class Doctor:
         """See to what is due before a batch is given out."""
         waiting = self._tap.open and self._tap.unstepped < 20
         if not waiting:
-            if self._tap.batches == 0 or self._tap.batches >= self._next:
+            if self._tap.batches == 0 or (self._tap.batches >= self._next and self._is_calm()):
                 self._take_snapshot()
             if self._due and self._tap.batches >= self._due[0]:
                 self._due = [each for each in self._due if each > self._tap.batches] or [2 * self._due[-1]]
@@ -105,7 +107,11 @@ class Doctor:
             else:
                 self.lab.recent = twin
         if self._tap.batches:
-            self._next = max(self._next + SNAPSHOTS, self._next * 5 // 4)
+            self._next = self._tap.batches + (SNAPSHOTS if self._tap.batches < 2 * LAST else 2 * SNAPSHOTS)
+
+    def _is_calm(self) -> bool:
+        """Return whether a snapshot would be of a run that is well: one that is not does not replace another."""
+        return self.lab.event is None and not self._rises.suspected
 
     def _before_step(self, update: Update) -> None:
         if not self._is_sampled(update):
@@ -118,9 +124,10 @@ class Doctor:
                 self.lab.fresh.append(compare(self.model, self.lab.stepped(), self.lab.loss, update, self.lab.modes))
         self._look(STEP)
         self.lab.update = None
+        self.lab.notes.pop("anatomy", None)
 
     def _is_sampled(self, update: Update) -> bool:
-        """Return whether the checks look at this step: at set times, and where the loop goes another way than before."""
+        """Return whether checks look at this step: at set times, and where the loop goes another way than before."""
         sign = (*self._tap.grammar.sign(), update.empty, bool(update.backwards), update.closure)
         if sign != self._sign and update.step and self._alarms < ALARMS:
             self._curious, self._alarms = CURIOUS, self._alarms + 1
@@ -131,9 +138,11 @@ class Doctor:
         self.lab.history.add(update)
         update.left = {}
         self._tap.grammar.listen = self._curious > 0 or _is_due(update.step + 1)
-        if self.lab.event is None and not math.isfinite(self.lab.history.losses[-1]):
-            self.lab.event = update.step
-            self._look(EVENT)
+        losses = self.lab.history.losses
+        if self.lab.event is None:
+            self.lab.event = self._rises.look(losses) if math.isfinite(losses[-1]) else update.step
+            if self.lab.event is not None:
+                self._look(EVENT)
 
     def _look(self, when: str) -> None:
         """Ask the checks of this time, each by itself."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-FIRST, LAST = 60, 100
+FIRST, LAST = 60, 120
 """Batches that are remembered of the beginning, and of what was lately."""
 
 ROOM = 64 * 2**20

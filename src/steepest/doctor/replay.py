@@ -17,14 +17,15 @@ from steepest.doctor.twin import Twin, ask
 class Change:
     """What is done differently in a replay.
 
-    prepare: what is done to the copy before it begins. rate: factor of all rates. settings: what groups have instead.
+    prepare: what is done to the copy before it begins. rate: factor of all rates, or a function of how many steps of
+    the replay are made. settings: what groups have instead.
     batch, loss: what each becomes. clip: largest length of the gradient; math.inf lifts the clipping of the loop.
     inside: makes the context that losses and gradients are computed in.
     """
 
     name: str
     prepare: Callable[[Twin], None] = lambda twin: None
-    rate: float = 1.0
+    rate: float | Callable[[int], float] = 1.0
     settings: dict[str, Any] = field(default_factory=dict)
     batch: Callable[[Any], Any] | None = None
     loss: Callable[[Tensor], Tensor] | None = None
@@ -69,8 +70,8 @@ def replay(start: Twin, updates: Sequence[Update], loss: Any, way: Way, change: 
     if change.clip is not None:
         way = replace(way, clip=change.clip)
     losses: list[float] = []
-    for update in updates:
-        _set(twin, update, change)
+    for made, update in enumerate(updates):
+        _set(twin, update, change, change.rate if isinstance(change.rate, float) else change.rate(made))
         losses.append(_step(twin, update, loss, change, way))
         twin.step += 1
         if not math.isfinite(losses[-1]):
@@ -78,10 +79,10 @@ def replay(start: Twin, updates: Sequence[Update], loss: Any, way: Way, change: 
     return Replayed(change, losses, twin)
 
 
-def _set(twin: Twin, update: Update, change: Change) -> None:
+def _set(twin: Twin, update: Update, change: Change, rate: float) -> None:
     for group, recorded in zip(twin.optimizer.param_groups, update.settings, strict=False):
         group.update(recorded)
-        group["lr"] = recorded["lr"] * change.rate
+        group["lr"] = recorded["lr"] * rate
         group.update({name: value for name, value in change.settings.items() if name in group})
 
 

@@ -1,0 +1,70 @@
+"""The learning rate is so low that training crawls."""
+
+import torch
+
+from steepest.doctor.cause import Found, cause
+from steepest.doctor.demo import Demo, entropy, train
+from steepest.doctor.lab import Lab
+from steepest.doctor.replay import Change
+from steepest.doctor.trial import better
+
+FACTORS = (10.0, 100.0, 1000.0)
+CRAWLS = 0.2
+"""A run has gained less than this of what there is to gain."""
+
+BY = 0.25
+"""What a higher rate has to gain beyond the whole run, in the steps of a replay."""
+
+READY = 0.8
+"""A model whose first loss is a smaller part of the best constant's knows something, and may well go slowly."""
+
+RISING = 1.5
+"""A rate that has risen by so much over the second half of the run is in a warm-up."""
+
+
+def faster(lab: Lab) -> tuple[float, dict[str, float]] | None:
+    """Return the factor of the rate that gets furthest, with the numbers; None where none gets far beyond the run."""
+    if lab.event is not None or lab.gain > CRAWLS or _knows(lab):
+        return None
+    found = [(factor, better(lab, Change(f"rate x {factor:g}", rate=factor), BY)) for factor in FACTORS]
+    healed = [(factor, each) for factor, each in found if each is not None and each.run - each.changed > BY * _all(lab)]
+    if not healed or better(lab, Change("a tenth of the rate", rate=0.1), 0.0) is not None:
+        return None
+    factor, best = min(healed, key=lambda each: each[1].changed)
+    return factor, best.evidence
+
+
+def _all(lab: Lab) -> float:
+    return lab.scale or 0.0
+
+
+def _knows(lab: Lab) -> bool:
+    return lab.constant is not None and lab.history.losses[0] < READY * lab.constant
+
+
+def is_rising(lab: Lab) -> bool:
+    """Return whether the rate is still in a warm-up."""
+    rates = lab.history.rates
+    return rates[-1] > RISING * rates[len(rates) // 2]
+
+
+@cause("D03", "rate-too-low", fix="Raise the learning rate; ten times as high is tried in a few minutes.", weight=1.6)
+def crawls(lab: Lab) -> Found | None:
+    """The loss falls smoothly and hardly at all.
+
+    From the first weights, over the same batches, a rate ten to a thousand times as high gets much further in 60 steps
+    than the whole run has, and a tenth of it does not.
+    """
+    found = None if is_rising(lab) else faster(lab)
+    if found is None:
+        return None
+    factor, evidence = found
+    summary = f"The rate is too low: at {factor:g} times the rate the loss falls much further, in fewer steps."
+    return Found(summary, {"factor": factor, **evidence}, proven=True)
+
+
+def demo(run: Demo) -> None:
+    """Adam at a rate a thousand times too low."""
+    model = run.network()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5 if run.faulty else 1e-2)
+    train(run, model, optimizer, entropy, run.batches(run.classes()))
