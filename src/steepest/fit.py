@@ -191,6 +191,7 @@ def _run(asked: SimpleNamespace, source: Source, folder: Folder | None) -> tuple
     optimizer, schedule, company = asked.optimizer, asked.schedule, None
     if optimizer is None:
         plan = asked.plan or (folder and folder.plan()) or _measured(asked, source, budget)
+        _check_plan(plan, budget)
         company = Company(plan, pilot.build(asked.model, plan), source)
         optimizer, schedule, source = company.choice.optimizer, company.choice.schedule, company.source
         if folder is None or folder.found is None:
@@ -206,6 +207,13 @@ def _run(asked: SimpleNamespace, source: Source, folder: Folder | None) -> tuple
         company.join(run)
         run.guard = Guard(run.gradient, run.optimizer, run.average)
     return run, company
+
+
+def _check_plan(plan: Plan, budget: Budget) -> None:
+    """Raise ValueError for the plan of a run with a budget where there is none, and the other way round."""
+    if plan.settings.get("open", False) != budget.open:
+        made, make = ("without", "with steps=") if not budget.open else ("with", "without steps=")
+        raise ValueError(f"The plan was made for a run {made} a budget, which this one is not; make it {make}.")
 
 
 def _as_it_began(budget: Budget, folder: Folder) -> Budget:
@@ -226,7 +234,7 @@ def _measured(asked: SimpleNamespace, source: Source, budget: Budget) -> Plan:
     forward = Precision(asked.precision, device).forward
     with same_random_state_after():
         moved = (to_device(batch, device) for batch in source.epoch(0))
-        return pilot.measure(asked.model, asked.loss, moved, budget.steps, rounding=rounding, forward=forward)
+        return pilot.measure(asked.model, asked.loss, moved, budget.length, rounding=rounding, forward=forward)
 
 
 def _sit(sitting: Sitting, folder: Folder | None, about: "About", company: Company | None, log: Any) -> Result:

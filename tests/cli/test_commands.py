@@ -62,6 +62,12 @@ def slow():
     return st.Task(model, loss, torch.ones(4, 3), steps=10**6, optimizer=optimizer)
 
 value = 3
+
+def for_ever():
+    return st.Task(torch.nn.Linear(3, 1), loss, task().data)
+
+def a_minute():
+    return st.Task(torch.nn.Linear(3, 1), loss, task().data, time="1m")
 """
 
 
@@ -105,6 +111,9 @@ def test_a_plan_is_told_and_kept(here, capsys):
     assert json.loads((here / "plan.json").read_text())["settings"]["rate"] == 0.1
     call(capsys, "plan", "task.py:task", "--out", "plan.json")
     assert json.loads((here / "plan.json").read_text())["spent"] == 0  # eight steps are not worth a measurement
+    assert "schedule  warmup(50)" in call(capsys, "plan", "task.py:for_ever")[1]
+    assert "schedule  warmup(0.05) * linear()" in call(capsys, "plan", "task.py:a_minute")[1]
+    assert "schedule  warmup(0.05) * linear()" in call(capsys, "plan", "task.py:a_minute", "--steps", "100")[1]
     code, out, err = call(capsys, "plan", "task.py:slow")
     assert (code, out) == (2, "")
     assert "brings an optimizer" in err

@@ -55,7 +55,10 @@ def fit(  # noqa: PLR0913
         list[str] | None, typer.Option(help="tensorboard, wandb, mlflow or trackio; more than once.")
     ] = None,
 ) -> None:
-    """Train what a function in a file describes; the same command again goes on where the last one ended."""
+    """Train what a function in a file describes; the same command again goes on where the last one ended.
+
+    Without a budget, here and in the task, training goes on until Ctrl-C, which begins a decay of the rate to zero.
+    """
     from steepest.cli.task import fit_task
 
     budget = {"steps": steps, "epochs": epochs, "time": time}

@@ -2,16 +2,13 @@
 
 import importlib.util
 import sys
-from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from steepest.data import open_source
 from steepest.fit import Result, fit
 from steepest.loop import Task, checks
-from steepest.loop.budget import budget_of
 from steepest.pilot import Plan, plan
 from steepest.snapshot import seed_everything
 from steepest.spelling import meant
@@ -35,10 +32,9 @@ def plan_task(reference: str, steps: int | None, *, seed: int) -> Plan:
     task = load_task(reference)
     if task.optimizer is not None:
         raise ValueError(f"{reference} brings an optimizer, so there is nothing to plan; leave optimizer= out.")
-    given = (steps, None, None) if steps is not None else (task.steps, task.epochs, task.time)
-    with closing(open_source(task.data, task.batch_size, seed)) as source:
-        budget = budget_of(*given, source.batches)
-    return plan(task.model, task.loss, task.data, budget.steps, batch_size=task.batch_size, seed=seed)
+    own = {"steps": task.steps, "epochs": task.epochs, "time": task.time}
+    budget = own if steps is None else {"steps": steps}
+    return plan(task.model, task.loss, task.data, **budget, batch_size=task.batch_size, seed=seed)
 
 
 def load_task(reference: str) -> Task:

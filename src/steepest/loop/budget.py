@@ -41,6 +41,11 @@ class Budget:
         """Whether the run began without an end."""
         return self.endless or self.since is not None
 
+    @property
+    def length(self) -> float | None:
+        """The number of steps, infinite while no end is known; None of a time."""
+        return math.inf if self.endless else self.steps
+
     def finish(self, steps: int, end: int | None = None) -> None:
         """Have an open run end: from this step on its rate falls to zero, over a tenth of the steps or until `end`."""
         if not self.open:

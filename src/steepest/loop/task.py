@@ -16,7 +16,10 @@ Factor = Callable[[int, int], float]
 
 @dataclass(kw_only=True)
 class Task:
-    """A model, its loss and its data, with what else `fit` takes by the same name; None leaves it to `fit`."""
+    """A model, its loss and its data, with what else `fit` takes by the same name; None leaves it to `fit`.
+
+    Without steps, epochs and time the run is open, as `fit` describes it.
+    """
 
     model: nn.Module = field(kw_only=False)
     loss: Loss = field(kw_only=False)

@@ -48,24 +48,25 @@ class Choice:
         """Let weights decay as is fit for samples that come again; say so.
 
         seen: what was seen until half of the first samples had come again, in 1 to 1.5 epochs; done: of the run, by
-        then. A weight that decays by lr decay each step remembers 1 / (lr decay) steps. That should be some epochs,
-        however many there are (Wang & Aitchison 2024, arXiv:2405.13698): EPOCHS of them, or the run if it is shorter,
-        and no more than MOST steps: weights that remember more grow, and say what they say with too much confidence.
-        A model with fewer parameters than samples learns less of them by heart, and nothing where the loss is
-        quadratic. Nor is anything learned by heart that is learned already, from samples when they were new.
+        then, 0 of a run without a budget. A weight that decays by lr decay each step remembers 1 / (lr decay) steps.
+        That should be some epochs, however many there are (Wang & Aitchison 2024, arXiv:2405.13698): EPOCHS of them, or
+        the run if it is shorter, and no more than MOST steps: weights that remember more grow, and say what they say
+        with too much confidence. A model with fewer parameters than samples learns less of them by heart, and nothing
+        where the loss is quadratic. Nor is anything learned by heart that is learned already, from samples when they
+        were new. A run without a budget is taken for one of many epochs, for it may become that.
         """
         if seen.learned:
             return f"samples come again, after the loss has fallen from {seen.first:.3g} to {seen.recent:.3g}"
-        epochs, steps = ONCE / done, step / done
         parameters = sum(each.numel() for group in self.optimizer.param_groups for each in group["params"])
         room = min(1.0, parameters * ONCE / seen.samples)
         if room < 1 and self._settings["output"] is not None:
             return f"samples come again, and are more than the {parameters} parameters can learn by heart"
-        remembered = max(LEAST, min(MOST, steps / (1 + room * epochs / EPOCHS)))
-        decay = 2 / (self._settings["rate"] * remembered)  # the rate is half of its peak in the mean
+        remembered = max(LEAST, min(MOST, step / (done + room * ONCE / EPOCHS)))
+        decay = 2 / (self._settings["rate"] * remembered)  # the rate is half of its peak in the mean, or a mean is kept
         for group in self.optimizer.param_groups:
             group["weight_decay"] *= decay / self._settings["decay"]
-        return f"samples come again, some {epochs:.3g} times in this run: weights decay by {decay:.2g} times the rate"
+        often = f"some {ONCE / done:.3g} times in this run" if done else "for as long as this run goes on"
+        return f"samples come again, {often}: weights decay by {decay:.2g} times the rate"
 
     @torch.no_grad()
     def begin(self) -> None:

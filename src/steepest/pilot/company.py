@@ -8,7 +8,7 @@ from steepest.data import Source, to_device
 from steepest.loop import Run
 from steepest.loop.checks import split_outputs
 from steepest.pilot.choice import Choice
-from steepest.pilot.noise import AT, Noise
+from steepest.pilot.noise import AT, DOUBLINGS, Noise
 from steepest.pilot.repeats import Repeats, Watched
 from steepest.record import Plan
 
@@ -26,7 +26,7 @@ class Company:
     def join(self, run: Run) -> None:
         """Go with this run."""
         self._run = run
-        self._marks = list(AT) if self.plan.settings["readings"] else []
+        self._marks = list(DOUBLINGS) if run.budget.open else list(AT) if self.plan.settings["readings"] else []
 
     def hear(self, row: dict[str, Any]) -> None:
         """Take in a row of the journal."""
@@ -55,4 +55,5 @@ class Company:
         return split_outputs(self.run.precision.call(self.run.gradient.loss, self.run.model, part), 1)[0]
 
     def _come_again(self, seen: Repeats) -> str:
-        return self.choice.come_again(seen, self.run.done(), self.run.position.step)
+        done = 0.0 if self.run.budget.open else self.run.done()
+        return self.choice.come_again(seen, done, self.run.position.step)

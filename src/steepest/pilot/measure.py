@@ -32,6 +32,9 @@ TRAVEL = 10.0
 SCHEDULE_OF_TRAINED = "warmup(0.2) * warmup(0.2) * linear()"
 """Of a model that knows something: its first steps are so small that it forgets nothing by them."""
 
+OPEN, OPEN_OF_TRAINED = "warmup(50)", "warmup(100) * warmup(100)"
+"""The same of a run without a budget, whose rate stays until it is told to end."""
+
 GOOD = 0.1
 """A model knows something when its predictions fit their own targets better, by such a part of the loss, than those of
 other samples."""
@@ -63,15 +66,15 @@ def measure(
     model: nn.Module,
     loss: Loss,
     batches: Iterable[Any],
-    steps: int | None,
+    steps: float | None,
     *,
     rounding: str = "nearest",
     forward: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Plan:
     """Return the plan for a model, which is left as it is. Raises ValueError when none of its weights can be trained.
 
-    batches: two are used. steps: of the run; None where it is measured in time. rounding: of weights in 16 bits, as
-    `steepest.optim.Optimizer` has it. forward: the context in which the run predicts.
+    batches: two are used. steps: of the run; infinite without a budget, None where it is measured in time. rounding: of
+    weights in 16 bits, as `steepest.optim.Optimizer` has it. forward: the context in which the run predicts.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(
@@ -81,15 +84,15 @@ def measure(
     found = Found()
     if (steps is None or steps >= SHORTEST) and rounding == "nearest":  # units are for weights of 32 bits
         found = pilot.look(_first(batches, steps))
-    readings = len(AT) if (steps or 0) >= LONG else 0
+    readings = len(AT) if LONG <= (steps or 0) < math.inf else 0
     settings = {"rounding": rounding, "readings": readings, **settle(found, pilot.names, steps)}
     spent = math.ceil(pilot.spent) + readings
     return Plan(decisions(found, settings, assign(model, settings), spent), settings, spent)
 
 
-def _first(batches: Iterable[Any], steps: int | None) -> list[Any]:
+def _first(batches: Iterable[Any], steps: float | None) -> list[Any]:
     """Return two batches, or as many as hold ENOUGH samples, if looking at them costs no more than 1 % of the run."""
-    most = 2 if steps is None else max(2, int(steps / 100 / FORWARD))
+    most = 2 if steps is None else max(2, int(min(steps / 100 / FORWARD, ENOUGH)))
     taken: list[Any] = []
     samples = 0
     for batch in islice(batches, most):
@@ -100,13 +103,15 @@ def _first(batches: Iterable[Any], steps: int | None) -> list[Any]:
     return taken
 
 
-def settle(found: Found, names: dict[Tensor, str], steps: int | None) -> dict[str, Any]:
+def settle(found: Found, names: dict[Tensor, str], steps: float | None) -> dict[str, Any]:
     """Return what the facts come to, as plain data; steps: of the run, if they are known."""
-    rate, schedule, forgets, output, regret = RATE, SCHEDULE, True, None, REGRET
+    is_open = steps == math.inf
+    usual, of_trained = (OPEN, OPEN_OF_TRAINED) if is_open else (SCHEDULE, SCHEDULE_OF_TRAINED)
+    rate, schedule, forgets, output, regret = RATE, usual, True, None, REGRET
     if found.ends.differentiated:
         rate, forgets, regret = RATE_OF_EQUATIONS, False, REGRET_OF_EQUATIONS
     elif found.knows > GOOD:
-        schedule = SCHEDULE_OF_TRAINED
+        schedule = of_trained
     elif found.ends.last is not None and found.ends.first == [found.ends.last]:
         rate = max(RATE, TRAVEL / (steps or math.inf))
     if found.output is not None and found.ends.last is not None:
@@ -114,7 +119,7 @@ def settle(found: Found, names: dict[Tensor, str], steps: int | None) -> dict[st
         layer = names[found.ends.last.weight].removesuffix("weight").removesuffix(".")
         output = {"layer": layer, "size": found.output.size, "shift": found.output.shift.tolist()}
     return {
-        "rate": rate, "decay": DECAY, "forgets": forgets, "schedule": schedule, "output": output,
+        "open": is_open, "rate": rate, "decay": DECAY, "forgets": forgets, "schedule": schedule, "output": output,
         "inputs": {names[fold.weight]: fold.plain() for fold in found.folds},
         "anew": [names[fold.weight] for fold in found.anew], "rescaled": found.rescaled, "regret": dict(regret),
     }  # fmt: skip

@@ -14,6 +14,9 @@ from steepest.snapshot import same_random_state_after
 AT = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Of a run, where the noise is read. Each reading costs as much as an update."""
 
+DOUBLINGS = tuple(number * math.log(2) for number in range(1, 30))
+"""Where it is read in an open run, as `Budget.done` measures it: at steps 500, 1500, 3500, ..."""
+
 KEEP = 0.5
 """Of what was read before, at each reading: the noise grows while a model learns."""
 

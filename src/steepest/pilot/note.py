@@ -36,12 +36,14 @@ def decisions(found: Found, settings: dict[str, Any], assigned: Groups, spent: i
     """Return each choice with what it rests on."""
     made = [
         *_inputs(found), *_rescaled(found), *_outputs(found), *_left_alone(found), _rule(assigned),
-        _rate(found, settings), _decay(settings), _schedule(found, settings["schedule"]),
+        _rate(found, settings), _decay(settings), _schedule(found, settings),
     ]  # fmt: skip
     if spent:
         why = "what measuring takes of the run's steps"
         if settings["readings"]:
             why += f"; {settings['readings']} of them while it trains, for the noise of the gradient"
+        if settings["open"]:
+            why += "; one more whenever the steps have doubled, for the noise of the gradient"
         made.append(Decision("cost", f"{spent} updates", why))
     return tuple(made)
 
@@ -99,7 +101,7 @@ def _rate(found: Found, settings: dict[str, Any]) -> Decision:
     value = f"{settings['rate']:g}"
     if found.ends.differentiated:
         why = "the loss is made of derivatives: an equation has no noise, and bears a larger rate"
-    elif found.ends.last is not None and found.ends.first == [found.ends.last]:
+    elif found.ends.last is not None and found.ends.first == [found.ends.last] and not settings["open"]:
         why = "the model is one layer, whose weights have to go all the way in the steps there are"
     else:
         why = "steps are in units of what they change, so that one rate serves; not tuned"
@@ -117,11 +119,18 @@ def _decay(settings: dict[str, Any]) -> Decision:
     return Decision("decay", value, "little: an equation has no samples that could be learned by heart")
 
 
-def _schedule(found: Found, text: str) -> Decision:
-    schedule = parse(text)
-    bars = "".join("▁▂▃▄▅▆▇█"[min(7, int(8 * schedule(step, 24)))] for step in range(24))
-    why, evidence = "a short warm-up, then in a line to zero at the end of the run", {}
+def _schedule(found: Found, settings: dict[str, Any]) -> Decision:
+    text, why, evidence = settings["schedule"], "a short warm-up", {}
     if text.count("warmup") > 1:
         why = "slowly at first: the model knows something already, for its predictions fit other samples worse"
         evidence = {"by this part of the loss": found.knows}
+    if settings["open"]:
+        why += (
+            "; then the rate stays, for it is not known how long the run is: weights are averaged over the last tenth "
+            "of the steps, and when it is told to end, the rate falls to zero over a tenth of them"
+        )
+        return Decision("schedule", text, why, evidence, "steps=, with a line to zero, which ends alike")
+    schedule = parse(text)
+    bars = "".join("▁▂▃▄▅▆▇█"[min(7, int(8 * schedule(step, 24)))] for step in range(24))
+    why += "; then in a line to zero at the end of the run"
     return Decision("schedule", f"{text}  {bars}", why, evidence, "cosine, which ends alike")
