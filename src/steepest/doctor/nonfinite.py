@@ -158,7 +158,7 @@ def scene(lab: Lab) -> Scene | None:
 
 def _scene(lab: Lab) -> Scene | None:
     start = opening(lab)
-    if lab.event is None or start is None or lab.loss is None:
+    if lab.event is None or start is None or lab.loss is None or math.isfinite(lab.history.losses[lab.event]):
         return None
     if start.step > lab.event or not _finite(start.model):
         start = lab.start
