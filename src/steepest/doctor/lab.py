@@ -59,6 +59,10 @@ class Lab:
         """Id of a parameter of the model -> its name."""
         return {id(parameter): name for name, parameter in self.model.named_parameters()}
 
+    def names_now(self) -> dict[int, str]:
+        """Return the same of the parameters that the model has now."""
+        return {id(parameter): name for name, parameter in self.model.named_parameters()}
+
     def stepped(self) -> list[nn.Parameter]:
         """Return the parameters that the optimizer holds."""
         return [each for group in self.optimizer.param_groups for each in group["params"]]
@@ -82,13 +86,18 @@ class Lab:
             self.ask(model or self.twin(), of)
         return spy.seen
 
-    @cached_property
+    @property
     def constant(self) -> float | None:
-        """The loss of the best constant prediction, where the criterion is known; asked for once a batch was used."""
-        if self.loss is None:
-            return None
+        """The loss of the best constant prediction, where the criterion is known; from 8 batches, later from 40."""
+        passes = self.passes(8 if self.now < 35 else 40)
+        key = ("constant", len(passes))
+        if key not in self.notes:
+            self.notes[key] = self._constant(passes) if self.loss is not None else None
+        return self.notes[key]
+
+    def _constant(self, passes: list[Pass]) -> float | None:
         model = self.twin()
-        seen = [self.watched(of, model) for of in self.passes(8)]
+        seen = [self.watched(of, model) for of in passes]
         calls = [each.criteria[0] for each in seen if len(each.criteria) == 1]
         return constant_loss(calls) if calls and len(calls) == len(seen) else None
 
@@ -149,6 +158,14 @@ class Lab:
         if start is None or not updates:
             return None
         key = (change.name, start.step, len(updates))
+        if key not in self._replays:
+            self._replays[key] = replay(start, updates, self.loss, self.way, change)
+            self.replayed_steps += len(updates)
+        return self._replays[key]
+
+    def go_on(self, start: Twin, updates: Sequence[Update], change: Change) -> Replayed:
+        """Make updates, that were made before or not, from any copy; made once for each step and change."""
+        key = (change.name, -1 - self.now, len(updates))
         if key not in self._replays:
             self._replays[key] = replay(start, updates, self.loss, self.way, change)
             self.replayed_steps += len(updates)
