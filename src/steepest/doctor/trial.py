@@ -1,14 +1,17 @@
 """Whether training goes better with one thing changed: what proves a cause where no invariant can."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steepest.doctor.lab import FORK, PROOF, Lab
-from steepest.doctor.replay import Change
+from steepest.doctor.replay import AS_IT_WAS, Change
 from steepest.doctor.twin import Twin
 
 BY = 0.1
 """A change heals where it gains this part of what there is to gain, beyond the run itself."""
+
+PROBE = 16
+"""Batches that two copies are compared on."""
 
 SHORT = 25
 """Updates that a trial needs."""
@@ -61,3 +64,27 @@ def opening(lab: Lab) -> Twin | None:
     reach = len(lab.remembered(lab.start, lab.event + 1))
     near = lab.start.step + reach > lab.event and reach <= 5 * PROOF
     return lab.start if near else lab.recent
+
+
+def later(lab: Lab, change: Change, by: float = BY) -> Better | None:
+    """Return what a change gains from now on, None where it is less than `by` of the late loss.
+
+    Nobody knows yet how the run goes on: both go on over the latest batches once more, with the latest settings, and
+    are compared on the same ones.
+    """
+    updates = list(lab.history.latest)[-FORK:]
+    if lab.loss is None or len(updates) < SHORT or not lab.licence():
+        return None
+    now = Twin.of(lab.model, lab.optimizer, lab.now, lab.modes)
+    again = [replace(update, settings=updates[-1].settings) for update in updates]
+    base, fork = (lab.go_on(now, again, each) for each in (AS_IT_WAS, change))
+    told, changed = (probe(lab, each.twin) if each.finite else math.inf for each in (base, fork))
+    enough = told - changed >= by * abs(told) and math.isfinite(told)
+    return Better(told, changed, lab.late(), len(fork.losses), lab.now) if enough else None
+
+
+def probe(lab: Lab, twin: Twin, count: int = PROBE) -> float:
+    """Return the mean loss of the latest batches on a copy."""
+    passes = {id(each.of): each.of for update in lab.history.latest for each in update.backwards}
+    losses = [float(lab.ask(twin.model, of).detach()) for of in list(passes.values())[-count:]]
+    return sum(losses) / len(losses) if losses else math.nan
