@@ -139,6 +139,22 @@ def test_weights_of_an_input_that_never_changes_stay():
     assert not torch.equal(layer.weight[:, 0], before[:, 0])
 
 
+def test_what_is_rarely_not_zero_is_not_taken_for_small():
+    def scales(rows, rare):
+        inputs = Inputs(nn.Linear(5, 2))
+        x = torch.randn(rows, 5) * torch.tensor([1.0, 1.0, 1e-3, 2.0, 1.0])
+        x[:, 4] = 0
+        x[:rare, 4] = 1e-4
+        inputs.add(x)
+        return torch.tensor(inputs.folds()[0].plain()["scale"][0])
+
+    assert scales(256, 1)[4] == pytest.approx(1, rel=0.2)
+    assert scales(256, 1)[2] == pytest.approx(1e-3, rel=0.2)
+    assert scales(256, 20)[4] == pytest.approx(1e-4 * (20 / 256) ** 0.5, rel=0.1)
+    assert scales(16, 1)[4] < 1e-4
+    assert scales(256, 0)[4] == 0
+
+
 def test_a_step_that_is_skipped_moves_nothing():
     layer, x = nn.Linear(3, 2), torch.randn(20, 3) * 100
     choice = build(layer, measure(layer, mse, [(x, torch.randn(20))], 100))

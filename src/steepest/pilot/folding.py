@@ -74,6 +74,10 @@ class Fold:
         self.weight.mul_(self.scale)
 
 
+RARE, ENOUGH = 8, 32
+"""An input that is not zero in fewer samples, of so many at the least, has a deviation that says little: it counts as
+large as the others are. In units of its own it could be a thousand times as large once it comes up."""
+
 _Kept = tuple[Tensor, Tensor | None, Tensor, Tensor | None]  # weight and bias as they were, and folded
 
 
@@ -142,6 +146,7 @@ class Inputs:
     def __init__(self, layer: nn.Module) -> None:
         self._axis = 1 if isinstance(layer, nn.modules.conv._ConvNd) else -1
         self._count, self._sum, self._squares = 0, torch.zeros(()), torch.zeros(())
+        self._seen = torch.zeros(())
         self.layer = layer
 
     def add(self, x: Tensor) -> None:
@@ -153,6 +158,7 @@ class Inputs:
         self._count += len(rows)
         self._sum = self._sum + rows.sum(0)
         self._squares = self._squares + rows.square().sum(0)
+        self._seen = self._seen + (rows != 0).sum(0)
 
     def folds(self) -> list[Fold]:
         """Return the folds of the layer; none when what came in was not finite."""
@@ -168,6 +174,9 @@ class Inputs:
         deviation = (square - mean.square()).clamp(min=0).sqrt()
         still = deviation <= 1e-6 * mean.abs().clamp(min=1e-30)
         rows = (len(mean) // weight.shape[1], weight.shape[1])  # one row, or one for each group of a convolution
+        rare = ~still & (self._seen < RARE)
+        if self._count >= ENOUGH and bool(rare.any()):
+            deviation = deviation.where(~rare, deviation.clamp(min=deviation[~still].median()))
         scale = torch.where(still, 0.0, deviation)
         return Fold.of(weight, bias, scale.reshape(rows).tolist(), mean.reshape(rows).tolist())
 
