@@ -1,4 +1,4 @@
-"""The order in which a loop makes its calls, and what it leaves behind: what should be empty, gone or changed is not."""
+"""The order in which a loop makes its calls, and what it leaves behind where nothing should be left."""
 
 import sys
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 NODES = 20_000
 """Nodes of a graph that are looked at."""
 
-OWN = ("torch", "steepest.doctor.tap", "steepest.doctor.grammar", "steepest.doctor.doctor", "steepest.doctor.causes")
-"""Modules whose frames are not the user's."""
+OWN = ("torch", "steepest.doctor")
+"""Modules whose frames are not the user's; demonstrations are."""
 
 OFTEN = 8
 """Steps from one look at which parameters a model has to the next."""
@@ -25,10 +25,11 @@ class Grammar:
 
     listen: whether the update that begins will be looked at, so that left-over gradients are worth a copy. left: id of
     a parameter -> its gradient before the first backward pass. wasted: backward passes in a row whose gradients were
-    cleared unused. vain: those since the last step that reached no parameter. retained: graphs that were kept on
+    cleared unused; lost: all of them since the last step. vain: those since the last step that reached no parameter. retained: graphs that were kept on
     purpose. oldest: of such a graph, step -> its oldest node and the first one since the last step, by number.
     elsewhere: passes without gradients outside of the loop, by mode. inside: whether a batch is being worked on.
-    mode: in which the model was last called for training. trained: modes in which it ever was. places: calls -> file:line.
+    mode: in which the model was last called for training. trained: modes in which it ever was. places: of the user's
+    calls, file and line.
     """
 
     model: nn.Module
@@ -36,6 +37,7 @@ class Grammar:
     listen: bool = True
     left: dict[int, Tensor] = field(default_factory=dict)
     wasted: int = 0
+    lost: int = 0
     vain: int = 0
     retained: int = 0
     oldest: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class Grammar:
                 self.left = dict(self._left())
                 self.places["backward"] = place()
         self.wasted = 0 if first or stale else self.wasted + 1
+        self.lost += not first and not stale
         if self.listen and self.retained:
             self.oldest[step] = (oldest(loss), self._mark)
 
@@ -80,7 +83,7 @@ class Grammar:
 
     def step_ends(self) -> None:
         """Hear that it has stepped."""
-        self.wasted = 0
+        self.wasted = self.lost = 0
         if self.retained:
             self._mark = newest()
 
@@ -125,7 +128,7 @@ def place() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
-        if not any(name == own or name.startswith(f"{own}.") for own in OWN):
+        if "doctor.causes" in name or not any(name == own or name.startswith(f"{own}.") for own in OWN):
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
