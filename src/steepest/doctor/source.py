@@ -1,5 +1,6 @@
 """The data that batches are drawn from, where they can be seen, and how well neighbours tell of each other."""
 
+import itertools
 import types
 from collections.abc import Sequence
 from typing import Any
@@ -32,20 +33,34 @@ def _stored(source: Any, like: list[Tensor]) -> list[Tensor] | None:
     if not like or any(not each.ndim for each in like):
         return None
     for count in dict.fromkeys(len(each) for each in held):
-        found: list[Tensor] = []
-        left = [each for each in held if len(each) == count]
-        for each in like:
-            fits = next((one for one in left if one.shape[1:] == each.shape[1:] and _alike(one, each)), None)
-            if fits is not None:
-                found.append(fits)
-                left = [one for one in left if one is not fits]
-        if len(found) == len(like) and count >= LEAST and count > len(like[0]):
-            return found
+        if count < LEAST or count <= len(like[0]):
+            continue
+        fits = [[one for one in held if len(one) == count and _alike(one, each)] for each in like]
+        for found in itertools.islice(itertools.product(*fits), 8):
+            if len({id(each) for each in found}) == len(found) and _holds(found, like):
+                return list(found)
     return None
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
-    return one.is_floating_point() == other.is_floating_point()
+    """Return whether rows of one could be rows of the other: shape, kind, and for whole numbers their values."""
+    if one.shape[1:] != other.shape[1:] or one.is_floating_point() != other.is_floating_point():
+        return False
+    return one.is_floating_point() or (len(one.unique()) <= 4 * len(other.unique()) and set_of(other) <= set_of(one))
+
+
+def set_of(value: Tensor) -> set[Any]:
+    """Return the values in a tensor of whole numbers."""
+    return set(value.unique().tolist())
+
+
+def _holds(found: Sequence[Tensor], like: list[Tensor]) -> bool:
+    """Return whether the rows of a batch are there, each place with the others; so is it where inputs are augmented."""
+    at = (found[0].reshape(len(found[0]), -1) == like[0][0].reshape(-1)).all(1).nonzero()[:, 0]
+    if not len(at):
+        return like[0].is_floating_point() and like[0][0].numel() > 1
+    others = zip(found[1:], like[1:], strict=True)
+    return all(bool((one[at] == each[0]).reshape(len(at), -1).all(1).any()) for one, each in others)
 
 
 def _held(source: Any) -> list[Tensor]:
