@@ -1,4 +1,7 @@
-"""Makes runs in worker processes of one thread each, and writes one line of JSON for each; what is there stays."""
+"""Makes runs in worker processes of one thread each, and writes one line of JSON for each; what is there stays.
+
+A line of versions stands before the runs that were made with them.
+"""
 
 import json
 import multiprocessing
@@ -25,6 +28,8 @@ class Order(NamedTuple):
 
 Row = dict[str, Any]
 Rows = dict[Order, Row]
+ABSENT: Row = {"findings": [], "reading": 0.0, "error": "", "own_errors": 0}
+"""What a line of results says by not saying it."""
 
 
 def read(path: Path) -> Rows:
@@ -32,8 +37,8 @@ def read(path: Path) -> Rows:
     if not path.exists():
         return {}
     text = path.read_text()
-    lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-    return {Order(*(row[key] for key in Order._fields)): row for row in lines}
+    lines = [ABSENT | json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    return {Order(*(row[key] for key in Order._fields)): row for row in lines if "case" in row}
 
 
 def make(orders: Iterable[Order], path: Path, jobs: int = 1) -> Rows:
@@ -45,11 +50,13 @@ def make(orders: Iterable[Order], path: Path, jobs: int = 1) -> Rows:
         if path.exists():
             os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
         os.environ["OMP_NUM_THREADS"] = "1"
-        context, told = multiprocessing.get_context("spawn"), versions()
+        context = multiprocessing.get_context("spawn")
         with path.open("a") as file, ProcessPoolExecutor(jobs, context, warm) as pool:
+            file.write(json.dumps({"versions": versions()}) + "\n")
             for future in as_completed([pool.submit(perform, order) for order in missing]):
-                row = future.result() | {"versions": told}
-                file.write(json.dumps(row) + "\n")
+                row = future.result()
+                told = {key: value for key, value in row.items() if value != ABSENT.get(key)}
+                file.write(json.dumps(told) + "\n")
                 file.flush()
                 rows[Order(*(row[key] for key in Order._fields))] = row
                 show(row)

@@ -1,5 +1,7 @@
 """Settings of the optimizer, clipping, batches and regularisation (D07 to D11, D13 to D21)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -143,23 +145,31 @@ def first_moment_too_slow(run: Run) -> Measure:
     return fit(run, model, run.optimizer(model.parameters(), betas=betas))
 
 
-@plant("D13", "tabular Adam 2", "recommender Adam 2", also="D01", onset=110, decidable=112)
+@plant("D13", "tabular Adam 2", "recommender Adam 2", "conv AdamW 2", also="D01", onset=40, decidable=42)
 def second_moment_too_slow(run: Run) -> Measure:
-    """The loss is weighted a thousandfold in mid-run; the second moment remembers the gradients before that."""
+    """After long training losses grow a thousandfold; the second moment remembers what was before for long."""
     model, train = run.task.model(), run.task.train()
-    optimizer = run.optimizer(model.parameters(), betas=(0.9, run.either(0.99999, 0.99)))
+    slow = run.either(0.99999, 0.9)
+    optimizer = run.optimizer(model.parameters(), betas=(0.9, slow))
     weight = torch.ones(())
 
     def loss_fn(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         return weight * run.task.loss(model, batch)
 
+    def train_on(batches: Any) -> None:
+        for batch in batches:
+            optimizer.zero_grad()
+            loss_fn(model, batch).backward()
+            optimizer.step()
+
+    train_on(endless(train, 80))
+    for state in optimizer.state.values():  # as they are after long training
+        state["exp_avg_sq"].div_(1 - slow**80)
+        state["step"].fill_(1e6)
     doctor = run.watch(model, optimizer, loss=loss_fn)
-    for step, batch in enumerate(doctor(endless(train, 118))):
-        if step == 110:
-            weight.fill_(1000.0)
-        optimizer.zero_grad()
-        loss_fn(model, batch).backward()
-        optimizer.step()
+    train_on(doctor(endless(train, 40)))
+    weight.fill_(1000.0)
+    train_on(doctor(endless(train, 20)))
     return lambda: run.task.measure(model)
 
 

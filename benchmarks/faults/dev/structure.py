@@ -77,13 +77,15 @@ def validated(run: Run, model: nn.Module) -> Measure:
 
 @plant("C08", "conv RMSprop 2", decidable=60)
 def only_the_last_batch(run: Run) -> Measure:
-    """Batch norm's statistics are those of the last batch, which is one picture."""
+    """Batch norm's statistics are those of the last batch alone: of three pictures that are almost blank."""
     model = conv.Net()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = run.either(1.0, 0.1)
     x, y, u, v = conv.data()
-    train = loader(x[:961], y[:961], size=32)
+    x = x.clone()
+    x[960:963] = x[960:963] * 0.2 - 0.8
+    train = loader(x[:963], y[:963], size=32, shuffle=False)
     optimizer = run.optimizer(model.parameters())
     doctor = run.watch(model, optimizer, loss=cross_entropy)
     for _ in range(3):
