@@ -156,9 +156,14 @@ def every() -> dict[str, Case]:
     return {case.name: case for part in PARTS for case in cases(part)}
 
 
-def chosen(part: str = "", prefix: str = "") -> list[Case]:
-    """Return the cases of a part, or of all, whose names begin so. Raises ValueError when there is none."""
+def chosen(part: str = "", prefix: str = "", forms: bool = False) -> list[Case]:
+    """Return the cases of a part, or of all, whose names begin so; with forms, one of each program.
+
+    Raises ValueError when there is none.
+    """
     found = [case for each in PARTS if part in ("", each) for case in cases(each) if case.name.startswith(prefix)]
+    if forms:
+        found = list({case.program: case for case in reversed(found)}.values())[::-1]
     if not found:
         raise ValueError(f"No case of {part or 'any part'} begins with {prefix!r}.")
     return found

@@ -41,10 +41,15 @@ def read(path: Path) -> Rows:
     return {Order(*(row[key] for key in Order._fields)): row for row in lines if "case" in row}
 
 
-def make(orders: Iterable[Order], path: Path, jobs: int = 1) -> Rows:
-    """Make those of the orders that are not in the file, add them to it, and return all that are asked for."""
+def make(orders: Iterable[Order], path: Path, jobs: int = 1, again: bool = False) -> Rows:
+    """Make those of the orders that are not in the file, add them to it, and return all that are asked for.
+
+    again: make all of them, in place of those that are in the file.
+    """
     rows, asked = read(path), list(dict.fromkeys(orders))
-    missing = [order for order in asked if order not in rows]
+    if again:
+        forget(asked, path)
+    missing = [order for order in asked if again or order not in rows]
     if missing:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
@@ -61,6 +66,15 @@ def make(orders: Iterable[Order], path: Path, jobs: int = 1) -> Rows:
                 rows[Order(*(row[key] for key in Order._fields))] = row
                 show(row)
     return {order: rows[order] for order in asked}
+
+
+def forget(orders: Iterable[Order], path: Path) -> None:
+    """Take runs out of a file."""
+    if path.exists():
+        gone = set(orders)
+        lines = [(json.loads(line), line) for line in path.read_text().splitlines()]
+        kept = [line for row, line in lines if "case" not in row or Order(*(row[k] for k in Order._fields)) not in gone]
+        path.write_text("".join(f"{line}\n" for line in kept))
 
 
 def perform(order: Order) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def of_a_group(run: Run) -> Measure:
 
 @plant("D02", "digits SGD 2", "conv RMSprop 2", "flow Adam 2", "encoder RMSprop 3", "contrastive Adam 2", decidable=60)
 def noise_floor(run: Run) -> Measure:
-    """The rate is some times too high, and constant; the twin's decays."""
+    """The rate is some times too high, and constant."""
     model = run.task.model()
     times = {"digits": 7, "conv": 30, "flow": 12, "encoder": 8, "contrastive": 6}[run.case.family]
     optimizer = run.optimizer(model.parameters(), lr=run.rate * run.either(times, 1))
