@@ -40,6 +40,6 @@ def _holding(seen: Seen, losses: list[float]) -> list[str]:
         "C05": any(share > 0.5 for share in seen.zeros.values()),
         "C06": any(share > 0.5 for share in seen.saturated.values()),
         "D01": max(ratios, default=0) > 0.1 or (min(recent, default=0) > 0 and not seen.loss < 2 * min(recent)),
-        "D03": 0 < max(ratios, default=0) < 1e-5,
+        "D03": max(ratios, default=1) < 1e-5,
     }
     return [cause for cause, held in holds.items() if held]
