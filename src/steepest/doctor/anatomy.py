@@ -37,15 +37,19 @@ class Anatomy:
     origins: dict[int, int]
     _made: dict[int, Call] = field(default_factory=dict)
 
-    def producer(self, tensor: Tensor) -> Call | None:
-        """Return the call that a tensor comes from, looking through changes of shape and type."""
+    def direct(self, tensor: Tensor) -> Call | None:
+        """Return the call that a tensor comes from."""
         if not self._made:
             for call in self.seen.calls:
                 for each in tensors(call.output):
                     self._made.setdefault(id(each), call)
-        call = self._made.get(id(tensor))
+        return self._made.get(id(tensor))
+
+    def producer(self, tensor: Tensor) -> Call | None:
+        """Return the call that a tensor comes from, looking through changes of shape and type."""
+        call = self.direct(tensor)
         while call is not None and call.name in VIEWS and call.inputs:
-            call = self._made.get(id(call.inputs[0]))
+            call = self.direct(call.inputs[0])
         return call
 
     def named(self, *names: str) -> list[Call]:

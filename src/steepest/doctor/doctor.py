@@ -149,6 +149,8 @@ class Doctor:
         if when == MARK:
             self._looked = self.lab.now
         for cause in checks(when):
+            if self._is_explained(cause):
+                continue
             with self._guarded(f"{cause.id} {cause.name}"):
                 found = cause.look(self.lab)
                 said = self._found.get(cause)
@@ -156,6 +158,11 @@ class Doctor:
                     self._found[cause] = (self.lab.now if said is None else said[0], found)
                 elif said is not None and _weight(cause, said[1]) < EXACT:
                     del self._found[cause]
+
+    def _is_explained(self, cause: Cause) -> bool:
+        """Return whether something that will not be taken back explains what this one could find."""
+        said = [(other, _weight(other, found)) for other, (_, found) in self._found.items()]
+        return any(other.explains(cause) and weight >= max(EXACT, cause.weight) for other, weight in said)
 
     def _ranked(self) -> list[tuple[Cause, tuple[int, Found]]]:
         """Return what was found without what other findings explain, heaviest first."""

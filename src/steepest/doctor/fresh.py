@@ -1,5 +1,6 @@
 """The gradient that a step is about to use, held against what it should be: computed anew, of the same batches."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,8 @@ class Fresh:
     told, own: losses that the loop used, and computed anew. factor: told over own, None where it is not the same for
     all. cosine, ratio: between the gradient used and the fresh one of the loss as told, and of their lengths. length:
     of the fresh gradient. lengths: of the gradient of each backward pass alone. left: length of what was there before
-    the first backward pass. with_left: cosine between the gradient used and the fresh one with that added.
+    the first backward pass. with_left: cosine between the gradient used and the fresh one with that added. bound: of each entry, if the one that
+    is used is the fresh one with larger entries cut to it; infinite otherwise.
     """
 
     step: int
@@ -34,6 +36,7 @@ class Fresh:
     lengths: list[float]
     left: float = 0.0
     with_left: float = 0.0
+    bound: float = math.inf
 
     @property
     def same_loss(self) -> bool:
@@ -76,7 +79,7 @@ def compare(
     ratio = other / length if length > 0 else 0.0
     return Fresh(
         update.step, told, losses, _factor(told, losses), _cosine(total, used), ratio, length, lengths,
-        _length(left), _cosine(summed, used),
+        _length(left), _cosine(summed, used), _bound(total, used),
     )  # fmt: skip
 
 
@@ -108,6 +111,18 @@ def _cosine(one: list[Tensor], other: list[Tensor]) -> float:
     lengths = _length(one) * _length(other)
     dot = sum(float((a.double() * b.double()).sum()) for a, b in zip(one, other, strict=True))
     return dot / lengths if lengths > 0 else 0.0
+
+
+def _bound(fresh: list[Tensor], used: list[Tensor]) -> float:
+    """Return the greatest entry of what is used, if it is what is fresh, clamped to it."""
+    most = max((float(each.abs().max()) for each in used if each.numel()), default=0.0)
+    larger = any(bool((each.abs() > most * (1 + SAME)).any()) for each in fresh)
+    if not larger or not 0 < most < math.inf:
+        return math.inf
+    near = all(
+        torch.allclose(a.clamp(-most, most), b, rtol=SAME, atol=SAME * most) for a, b in zip(fresh, used, strict=True)
+    )
+    return most if near else math.inf
 
 
 def _length(values: list[Tensor]) -> float:

@@ -27,7 +27,7 @@ class Grammar:
     a parameter -> its gradient before the first backward pass. wasted: backward passes in a row whose gradients were
     cleared unused; lost: all of them since the last step. vain: those since the last step that reached no parameter. retained: graphs that were kept on
     purpose. oldest: of such a graph, step -> its oldest node and the first one since the last step, by number.
-    elsewhere: passes without gradients outside of the loop, by mode. inside: whether a batch is being worked on.
+    elsewhere: passes without gradients outside of the loop, by mode; repeated: of the same in a row. inside: whether a batch is being worked on.
     mode: in which the model was last called for training. trained: modes in which it ever was. places: of the user's
     calls, file and line.
     """
@@ -42,19 +42,24 @@ class Grammar:
     retained: int = 0
     oldest: dict[int, tuple[int, int]] = field(default_factory=dict)
     elsewhere: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
+    repeated: int = 0
     inside: bool = False
     mode: bool = True
     trained: set[bool] = field(default_factory=set)
     places: dict[str, str] = field(default_factory=dict)
     _mark: int = 0
+    _same: tuple[int, ...] = ()
     _members: int = 0
 
-    def forward(self, module: nn.Module, steps: int) -> None:
+    def forward(self, module: nn.Module, inputs: tuple[Any, ...], steps: int) -> None:
         """Hear that the model is called."""
         if torch.is_grad_enabled():
             self.mode = module.training
         elif not self.inside and steps:
             self.elsewhere[module.training] += 1
+            same = tuple(id(each) for each in inputs)
+            self.repeated = self.repeated + 1 if same == self._same else 0
+            self._same = same
             self.places[f"evaluation {module.training}"] = place() if self.elsewhere[module.training] < 3 else ""
 
     def backward_begins(self, loss: Tensor, first: bool, stale: bool, step: int) -> None:

@@ -19,6 +19,9 @@ from steepest.doctor.twin import Twin, ask, copy_of
 FORK = 60
 """Steps of a replay, at the most."""
 
+HUGE = 100.0
+"""A loss that has grown so much does not come out alike: a blow-up enlarges rounding."""
+
 HALF = 0.5
 """What a run that goes well gains."""
 
@@ -132,7 +135,8 @@ class Lab:
         """The factor of the loss, and the clipping, that comparisons with fresh gradients have shown."""
         factors = [each.factor for each in self.fresh if each.factor is not None]
         factor = median(factors) if factors else 1.0
-        return Way(factor, *([self.clip] if self.clip is not None else []))
+        bounds = [each.bound for each in self.fresh if each.bound < math.inf]
+        return Way(factor, math.inf if self.clip is None else self.clip, median(bounds) if bounds else math.inf)
 
     @property
     def clip(self) -> float | None:
@@ -178,7 +182,8 @@ class Lab:
         if same is None or start is None:
             return False
         told = self.history.losses[start.step : start.step + len(same.losses)]
-        return all(_close(a, b) for a, b in zip(same.losses, told, strict=True))
+        calm = HUGE * max(abs(told[0]), 1e-12) if told else 0.0
+        return all(_close(a, b) or abs(b) > calm for a, b in zip(same.losses, told, strict=True))
 
 
 def _close(a: float, b: float) -> bool:

@@ -1,6 +1,7 @@
 """Replays of some steps from a snapshot, as they were or with something changed."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steepest.doctor.history import Update
+from steepest.doctor.history import Pass, Update
 from steepest.doctor.twin import Twin, ask
 
 
@@ -19,12 +20,13 @@ class Change:
 
     prepare: what is done to the copy before it begins. rate: factor of all rates, or a function of how many steps of
     the replay are made. settings: what groups have instead.
-    batch, loss: what each becomes. clip: largest length of the gradient; math.inf lifts the clipping of the loop.
+    before: what is done to the copy before a step, given how many are made. batch, loss: what each becomes. clip: largest length of the gradient; math.inf lifts the clipping of the loop.
     inside: makes the context that losses and gradients are computed in.
     """
 
     name: str
     prepare: Callable[[Twin], None] = lambda twin: None
+    before: Callable[[Twin, int], None] = lambda twin, made: None
     rate: float | Callable[[int], float] = 1.0
     settings: dict[str, Any] = field(default_factory=dict)
     batch: Callable[[Any], Any] | None = None
@@ -38,10 +40,14 @@ AS_IT_WAS = Change("as it was")
 
 @dataclass(frozen=True)
 class Way:
-    """What a loop does besides: the factor it gives the loss before backward, and how long it lets a gradient be."""
+    """What a loop does besides: the factor it gives the loss before backward, and how long it lets a gradient be.
+
+    bound: how large it lets each entry be.
+    """
 
     factor: float = 1.0
     clip: float = math.inf
+    bound: float = math.inf
 
 
 @dataclass
@@ -72,6 +78,7 @@ def replay(start: Twin, updates: Sequence[Update], loss: Any, way: Way, change: 
     losses: list[float] = []
     for made, update in enumerate(updates):
         _set(twin, update, change, change.rate if isinstance(change.rate, float) else change.rate(made))
+        change.before(twin, made)
         losses.append(_step(twin, update, loss, change, way))
         twin.step += 1
         if not math.isfinite(losses[-1]):
@@ -90,14 +97,23 @@ def _step(twin: Twin, update: Update, loss: Any, change: Change, way: Way) -> fl
     """Return the loss, as the loop would have told it."""
     twin.optimizer.zero_grad()
     total = 0.0
-    for backward in update.backwards:
-        batch = backward.of.batch if change.batch is None else change.batch(backward.of.batch)
+    for of, times in _by_batch(update):
+        batch = of.batch if change.batch is None else change.batch(of.batch)
         with change.inside():
-            value = ask(twin.model, loss, backward.of, batch) * way.factor
-            (value if change.loss is None else change.loss(value)).backward()
-        total += float(value.detach())
+            value = ask(twin.model, loss, of, batch) * way.factor
+            (times * (value if change.loss is None else change.loss(value))).backward()
+        total += times * float(value.detach())
     parameters = [each for group in twin.optimizer.param_groups for each in group["params"]]
     if way.clip < math.inf:
         torch.nn.utils.clip_grad_norm_(parameters, way.clip)
+    if way.bound < math.inf:
+        torch.nn.utils.clip_grad_value_(parameters, way.bound)
     twin.optimizer.step()
     return total / max(1, len(update.backwards))
+
+
+def _by_batch(update: Update) -> list[tuple[Pass, int]]:
+    """Return each batch, and how many backward passes were of it: its loss is computed once."""
+    counts = Counter(id(backward.of) for backward in update.backwards)
+    batches = {id(backward.of): backward.of for backward in update.backwards}
+    return [(of, counts[key]) for key, of in batches.items()]

@@ -91,7 +91,7 @@ class Tap:
 
     def forward(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Hear that the model is called."""
-        self.grammar.forward(module, self.stepped)
+        self.grammar.forward(module, inputs, self.stepped)
         if torch.is_grad_enabled():
             if self.current is not None and torch.is_autocast_enabled(_kind(self._sampled)):
                 self.current.autocast = torch.get_autocast_dtype(_kind(self._sampled))

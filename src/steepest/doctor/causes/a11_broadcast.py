@@ -1,0 +1,114 @@
+"""Predictions and targets whose shapes make a table of all pairs."""
+
+import torch
+from torch import Tensor, nn
+
+from steepest.doctor.anatomy import Anatomy, anatomy
+from steepest.doctor.cause import EXACT, STEP, Found, cause
+from steepest.doctor.data import filled
+from steepest.doctor.demo import Demo, train
+from steepest.doctor.history import tensors
+from steepest.doctor.lab import Lab
+from steepest.doctor.spy import CRITERIA, Call
+
+PAIRING = {
+    "sub", "rsub", "__sub__", "__rsub__", "subtract", "mul", "__mul__", "__rmul__", "multiply", "div", "add", "__add__",
+    "__radd__", "dist", "pow", "true_divide", "__truediv__", "eq", "where", "mse_loss", "l1_loss", "smooth_l1_loss",
+    "huber_loss", "binary_cross_entropy_with_logits", "gaussian_nll_loss",
+}  # fmt: skip
+"""Functions of two tensors that are broadcast together."""
+
+SAME = 1e-5
+"""The loss is unchanged where it changes by a smaller part."""
+
+MEANT = {"min", "amin", "max", "amax", "exp", "sort", "topk", "cdist", "logsumexp", "softmax", "log_softmax", "clamp"}
+"""What is done with tables of all pairs that are meant."""
+
+
+@cause(
+    "A11",
+    "broadcast-loss",
+    fix="Give both the same shape: squeeze the last axis of the one, or unsqueeze the other.",
+    when=STEP,
+    weight=EXACT,
+    masks="A18 B C D",
+)
+def broadcast_loss(lab: Lab) -> Found | None:
+    """The loss stays at what a constant would lose, or samples count as if their weights were all the same.
+
+    Two tensors of n numbers each, of different shapes, are put together to a table of n times n.
+
+    The loss is the same when the rows of a tensor of the batch are exchanged, and another when its numbers are.
+    """
+    seen = anatomy(lab)
+    if seen is None:
+        return None
+    tables = [call for call in seen.seen.calls if call.name in PAIRING and _table(call)]
+    if not tables or any(_meant(seen, call) for call in tables):
+        return None
+    loose = _loose(lab, seen)
+    if loose is None:
+        return None
+    one, other = tables[0].inputs[:2]
+    summary = (
+        f"{tables[0].name} of shapes {tuple(one.shape)} and {tuple(other.shape)} makes a table of all pairs: the loss "
+        f"does not change when the rows of tensor {loose} of the batch are exchanged."
+    )
+    return Found(summary, {"shapes": f"{tuple(one.shape)}, {tuple(other.shape)}", "tensor": loose}, proven=True)
+
+
+def _table(call: Call) -> bool:
+    """Return whether two tensors of as many numbers are broadcast to more, because one has an axis less."""
+    if len(call.inputs) < 2:
+        return False
+    one, other = call.inputs[:2]
+    if one.numel() != other.numel() or one.numel() < 2 or one.shape == other.shape:
+        return False
+    try:
+        wide = torch.broadcast_shapes(one.shape, other.shape)
+    except RuntimeError:
+        return False
+    return wide.numel() > one.numel() and (one.ndim != other.ndim or call.function in CRITERIA)
+
+
+def _meant(seen: Anatomy, call: Call) -> bool:
+    """Return whether something is done with the table that only makes sense for pairs."""
+    table, followed = call.output, {id(call.output)}
+    for later in seen.seen.calls[seen.seen.calls.index(call) + 1 :]:
+        if any(id(each) in followed for each in later.inputs):
+            if later.name in MEANT and any(each.shape == table.shape for each in later.inputs):
+                return True
+            followed |= {id(each) for each in tensors(later.output)}
+    return False
+
+
+def _loose(lab: Lab, seen: Anatomy) -> int | None:
+    """Return the place of a tensor in the batch whose rows can be exchanged, though its numbers count."""
+    found = list(tensors(seen.of.batch))
+    value = float(seen.value.detach())
+    for place, each in enumerate(found):
+        if each.ndim == 0 or len(each) < 3 or bool((each == each[:1]).all()):
+            continue
+        moved = float(lab.ask(seen.model, seen.of, _with(seen, found, place, each.roll(1, 0))).detach())
+        other = each.flip(0).clone()
+        other[: len(each) // 2] = other[-1:].clone()
+        changed = float(lab.ask(seen.model, seen.of, _with(seen, found, place, other)).detach())
+        scale = max(abs(value), 1e-12)
+        if abs(moved - value) < SAME * scale < 10 * SAME * scale < abs(changed - value):
+            return place
+    return None
+
+
+def _with(seen: Anatomy, found: list[Tensor], place: int, other: Tensor) -> object:
+    return filled(seen.of.batch, [*found[:place], other, *found[place + 1 :]])
+
+
+def demo(run: Demo) -> None:
+    """Predictions in a column and targets in a row, compared by hand."""
+    model = run.network(outputs=1)
+
+    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        target = batch[1].squeeze(1) if run.faulty else batch[1]
+        return (model(batch[0]) - target).square().mean()
+
+    train(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), loss, run.batches(run.numbers()))
