@@ -36,6 +36,11 @@ class Verdict:
         return bool(self.named) and self.named[0] in self.accepted
 
     @property
+    def strict(self) -> bool:
+        """Return whether the first name is the very id that was planted, or one of the two."""
+        return bool(self.named) and self.named[0] in {ids[0] for ids in self.case.causes}
+
+    @property
     def third(self) -> bool:
         """Return whether one of the first three names is right."""
         return bool(self.accepted & set(self.named[:3]))

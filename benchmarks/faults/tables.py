@@ -56,7 +56,19 @@ def faults(verdicts: Sequence[Verdict]) -> Table:
     for severity in (1, 2, 3):
         groups[f"severity {severity}"] = [each for each in faulty if each.case.severity == severity]
     groups["in mid-run"] = [each for each in faulty if each.case.onset > 1]
-    head = ["", "runs", "top-1", "95 %", "top-3", "detected", "all named", "right+proven", "wrong proven", "delay"]
+    head = [
+        "",
+        "runs",
+        "top-1",
+        "95 %",
+        "strict",
+        "top-3",
+        "detected",
+        "all named",
+        "right+proven",
+        "wrong proven",
+        "delay",
+    ]
     rows = [[name, *line(group)] for name, group in groups.items() if group]
     return Table(
         "Plants that hurt", head, rows, "delay: median steps after the earliest decidable one, of right names."
@@ -68,7 +80,8 @@ def line(group: Sequence[Verdict]) -> list[str]:
     first = share(group, lambda each: each.first)
     low, high = wilson(first, len(group))
     return [
-        str(len(group)), part(first), f"{part(low)}-{part(high)}", part(share(group, lambda each: each.third)),
+        str(len(group)), part(first), f"{part(low)}-{part(high)}",
+        part(share(group, lambda each: each.strict)), part(share(group, lambda each: each.third)),
         part(share(group, lambda each: bool(each.named))), part(share(group, lambda each: each.all_named)),
         part(share(group, lambda each: each.first and each.first_proven)),
         part(share(group, lambda each: each.wrong_proven)), number(middle_delay(group)),

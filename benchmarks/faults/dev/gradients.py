@@ -79,7 +79,7 @@ def a_new_tensor_of_the_loss(run: Run) -> Measure:
     return fit(run, model, run.optimizer(model.parameters()), loss=loss_fn)
 
 
-@plant("A07", "graph SGD 2")
+@plant("A07", "graph SGD 2", also="A15")
 def rounded(run: Run) -> Measure:
     """Hidden values are rounded to a tenth, whose derivative is zero."""
 
@@ -267,7 +267,7 @@ def state_with_its_graph(run: Run) -> Measure:
     return lambda: loss_fn(model, pieces[0]).item()
 
 
-@plant("A22", "digits SGD 2", also="A12")
+@plant("A22", "digits SGD 2")
 def losses_added_up(run: Run) -> Measure:
     """A running total of losses, with their graphs, is what is propagated back each time."""
     model = nn.Linear(64, 10)

@@ -44,7 +44,7 @@ def sigmoid_twice(run: Run) -> Measure:
     return lambda: loss_fn(model, cancer.data()[2:]).item()
 
 
-@plant("A08", "recurrent Adam 2", also="C06")
+@plant("A08", "recurrent Adam 2")
 def sigmoid_of_classes(run: Run) -> Measure:
     """Class scores go through a sigmoid, then into the loss of logits."""
 
@@ -214,7 +214,7 @@ def probability_loss_of_logits(run: Run) -> Measure:
     return fit(run, model, run.optimizer(model.parameters()), loss=loss_fn)
 
 
-@plant("A10", "conv SGD 2", also="A12")
+@plant("A10", "conv SGD 2")
 def summed_and_clipped(run: Run) -> Measure:
     """A summed loss under a norm of clipping that suits the mean."""
 

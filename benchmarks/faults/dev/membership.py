@@ -76,7 +76,7 @@ def under_a_condition(run: Run) -> Measure:
     return lambda: recurrent.error(model)
 
 
-@plant("A03", "residual AdamW 3", onset=40)
+@plant("A03", "residual AdamW 3", also="D06", onset=40)
 def after_the_warm_up(run: Run) -> Measure:
     """Of two optimizers, for two stages, the first is still stepped in the second stage, its rate zero by then."""
     model, train = residual.net(), run.task.train()
@@ -212,7 +212,7 @@ def all_but_norms(run: Run) -> Measure:
     return fit(run, model, run.optimizer([each for each in model.parameters() if each.requires_grad]))
 
 
-@plant("A06", "encoder AdamW 2", "encoder SGD 3")
+@plant("A06", "encoder AdamW 2", "encoder SGD 3", also="A07")
 def trunk_without_gradients(run: Run) -> Measure:
     """The trunk runs under no_grad, as it would for a trained one, and it is fresh."""
     model = encoder.Encoder()
@@ -252,7 +252,7 @@ def frozen_after_a_stage(run: Run) -> Measure:
     return lambda: gpt.honest_loss(model)
 
 
-@plant("A06", "recurrent Adam 3")
+@plant("A06", "recurrent Adam 3", also="A07")
 def layer_called_on_data(run: Run) -> Measure:
     """The recurrent layer is decorated with no_grad, left from a script that only evaluates."""
     model = recurrent.Reader()

@@ -17,6 +17,7 @@ from faults.loops import fit, scheduled, stepped
 @plant(
     "D01", "digits SGD 3", "conv SGD 2", "gpt SGD 2", "tabular RMSprop 3", "flow AdamW 2", "recommender SGD 1",
     "pinn SGD 2", "encoder Adam 3", "recurrent Adam 3",
+    also="D02",
 )  # fmt: skip
 def far_too_high(run: Run) -> Measure:
     """The rate is ten to a hundred times too high from the start."""
@@ -25,7 +26,9 @@ def far_too_high(run: Run) -> Measure:
     return fit(run, model, run.optimizer(model.parameters(), lr=run.rate * run.either(times, 1)))
 
 
-@plant("D01", "digits Adam 3", "residual SGD 2", "autoencoder AdamW 2", "tabular SGD 3", onset=60, decidable=60)
+@plant(
+    "D01", "digits Adam 3", "residual SGD 2", "autoencoder AdamW 2", "tabular SGD 3", also="D02", onset=60, decidable=60
+)
 def jumps(run: Run) -> Measure:
     """The rate jumps in mid-run, and stays."""
     model = run.task.model()
@@ -38,7 +41,7 @@ def jumps(run: Run) -> Measure:
     return stepped(run, model, optimizer, before)
 
 
-@plant("D01", "gpt AdamW 3", "conv RMSprop 3", onset=20, decidable=40)
+@plant("D01", "gpt AdamW 3", "conv RMSprop 3", also="D02", onset=20, decidable=40)
 def rises_without_end(run: Run) -> Measure:
     """A warmup that never stops rising."""
     model = run.task.model()
@@ -47,7 +50,7 @@ def rises_without_end(run: Run) -> Measure:
     return scheduled(run, model, optimizer, scheduler)
 
 
-@plant("D01", "cancer SGD 3", "graph SGD 3")
+@plant("D01", "cancer SGD 3", "graph SGD 3", also="D02")
 def of_a_group(run: Run) -> Measure:
     """One group's rate is given in other units, a thousand times too high."""
     model = run.task.model()
@@ -56,7 +59,16 @@ def of_a_group(run: Run) -> Measure:
     return fit(run, model, run.optimizer(groups))
 
 
-@plant("D02", "digits SGD 2", "conv RMSprop 2", "flow Adam 2", "encoder RMSprop 3", "contrastive Adam 2", decidable=60)
+@plant(
+    "D02",
+    "digits SGD 2",
+    "conv RMSprop 2",
+    "flow Adam 2",
+    "encoder RMSprop 3",
+    "contrastive Adam 2",
+    also="D01",
+    decidable=60,
+)
 def noise_floor(run: Run) -> Measure:
     """The rate is some times too high, and constant."""
     model = run.task.model()
@@ -65,7 +77,7 @@ def noise_floor(run: Run) -> Measure:
     return fit(run, model, optimizer)
 
 
-@plant("D02", "recommender Adam 2", "pinn Adam 2", "residual AdamW 3", onset=60, decidable=90)
+@plant("D02", "recommender Adam 2", "pinn Adam 2", "residual AdamW 3", also="D01", onset=60, decidable=90)
 def too_high_at_the_end(run: Run) -> Measure:
     """A rate that rises by a schedule made for a longer run, and is highest at the end."""
     model = run.task.model()
@@ -145,7 +157,7 @@ def cosine_of_another_length(run: Run) -> Measure:
     return scheduled(run, model, optimizer, scheduler)
 
 
-@plant("D05", "tabular Adam 3", "encoder RMSprop 2", "conv SGD 2", onset=10, decidable=40)
+@plant("D05", "tabular Adam 3", "encoder RMSprop 2", "conv SGD 2", also="A23", onset=10, decidable=40)
 def decays_too_fast(run: Run) -> Measure:
     """The rate falls by a tenth in each step."""
     model = run.task.model()

@@ -105,7 +105,7 @@ def weights_only(run: Run) -> Measure:
     return lambda: run.task.measure(model)
 
 
-@plant("A24", "conv Adam 3")
+@plant("A24", "conv Adam 3", also="C08")
 def buffers_forgotten(run: Run) -> Measure:
     """Only parameters are loaded, so that batch norm has its first statistics; the end comes soon after."""
     model = conv.Net()
@@ -145,7 +145,7 @@ def taken_back_in_mid_run(run: Run) -> Measure:
     return lambda: gpt.honest_loss(model)
 
 
-@plant("A24", "autoencoder Adam 2")
+@plant("A24", "autoencoder Adam 2", also="D13")
 def moments_of_another(run: Run) -> Measure:
     """The second moments are lost and the step count is not: the first steps after the break are enormous."""
     model = autoencoder.Vae()

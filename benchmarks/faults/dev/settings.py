@@ -199,7 +199,7 @@ def loss_far_below_epsilon(run: Run) -> Measure:
     return fit(run, model, run.optimizer(model.parameters()), loss=loss_fn)
 
 
-@plant("D15", "digits SGD 3", "tabular SGD 3", "residual Adam 2", also="D02", decidable=60)
+@plant("D15", "digits SGD 3", "tabular SGD 3", "residual Adam 2", also="D01 D02", decidable=60)
 def one_row_a_batch(run: Run) -> Measure:
     """Batches of one row at a rate for batches of 32."""
     data = {"digits": digits, "tabular": tabular, "residual": residual}[run.case.family].data()[:2]
