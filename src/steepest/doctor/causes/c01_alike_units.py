@@ -1,0 +1,50 @@
+"""All units of a layer begin alike, and stay so."""
+
+import torch
+from torch import nn
+
+from steepest.doctor.cause import MARK, REPLAYED, Found, cause
+from steepest.doctor.demo import Demo, entropy, train
+from steepest.doctor.lab import Lab
+from steepest.doctor.layers import rescaled, starting
+from steepest.doctor.trial import better
+
+
+@cause(
+    "C01",
+    "units-begin-alike",
+    fix="Draw the weights at random (kaiming_uniform_, xavier_uniform_); only the last layer of a branch may be zero.",
+    when=MARK,
+    weight=REPLAYED,
+    masks="C02 C03 C05 C06 C11 C12 D A18",
+)
+def units_alike(lab: Lab) -> Found | None:
+    """The loss falls a little and stays there, or not at all.
+
+    At the start all rows of a weight matrix were the same, so that its units compute, and learn, the same. A replay
+    with these weights drawn at random gains more.
+    """
+    if lab.loss is None or lab.gain > 0.9:
+        return None
+    start = starting(lab)
+    if start is None or not start.same:
+        return None
+    told = better(lab, rescaled(lab))
+    if told is None:
+        return None
+    names = ", ".join(start.same[:3])
+    summary = (
+        f"All rows of {names} were alike at the start; with random ones the loss is {told.changed:.3g} where it is "
+        f"{told.base:.3g}."
+    )
+    return Found(summary, {"tensors": names, **told.evidence}, True)
+
+
+def demo(run: Demo) -> None:
+    """Constant weights."""
+    model = run.network()
+    for layer in model:
+        if run.faulty and isinstance(layer, nn.Linear):
+            nn.init.constant_(layer.weight, 0.1)
+            nn.init.zeros_(layer.bias)
+    train(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), entropy, run.batches(run.classes()))
