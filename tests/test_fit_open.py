@@ -129,18 +129,19 @@ def test_val_is_evaluated_whenever_the_steps_have_grown_by_a_tenth_and_at_the_en
     assert mse(result.model.eval(), data(9)).item() == pytest.approx(result.last("val/loss"), rel=1e-5)
 
 
-def test_the_model_that_is_returned_has_the_mean_of_the_weights():
-    """Planted: the same steps with a budget, whose schedule is that decay, end elsewhere."""
+@pytest.mark.parametrize(("when", "steps", "same"), [({39: ["SIGINT"]}, 60, True), ({59: ["SIGINT"] * 2}, 60, False)])
+def test_the_model_that_is_returned_has_the_mean_of_the_weights_where_the_rate_stays(when, steps, same):
+    """A run with a budget makes the same steps, by that decay as its schedule, or at a constant rate."""
 
     def line(step, steps):
         return 1.0 if step < 40 else (steps - step) / 20
 
-    mean = trained({39: send("SIGINT")})
-    last = trained({}, steps=60, schedule=line)
+    mean = trained({call: send(*names) for call, names in when.items()})
+    last = trained({}, steps=steps, schedule=line if same else None)
     losses = [{row["step"]: row["train/loss"] for row in result.history} for result in (mean, last)]
     assert losses[0].items() <= losses[1].items()
     assert len(losses[0]) > 50
-    assert not torch.equal(mean.model[0].weight, last.model[0].weight)
+    assert torch.equal(mean.model[0].weight, last.model[0].weight) == same
 
 
 def rows(result):
@@ -152,8 +153,9 @@ def impatient(out, dies=None, optimizer=sgd, **more):
     happenings = {} if dies is None else {dies: die}
     never = (torch.zeros(8, 3), torch.full((8, 1), torch.nan))
     result = trained(
-        happenings, optimizer, val=never, out=out, checkpoint_every=3, evaluate_every=40, patience=1, **more
-    )
+        happenings, optimizer, val=never, out=out, checkpoint_every=3, evaluate_every=40, patience=1,
+        metrics={"size": lambda model, batch: model[0].weight.norm()}, **more,
+    )  # fmt: skip
     return rows(result), result.steps, result.model.state_dict()
 
 
@@ -182,9 +184,9 @@ def test_a_run_that_died_goes_on_to_the_same_bits_also_in_its_decay(optimizer, t
 
 def test_a_decay_or_a_mean_that_is_not_restored_gives_itself_away(tmp_path, monkeypatch):
     whole = impatient(tmp_path / "whole")
-    for name, kind in (("decay", Budget), ("mean", Average)):
+    for name, kind, dies in (("decay", Budget, 50), ("mean", Average, 25)):
         with pytest.raises(Killed):
-            impatient(tmp_path / name, 50)
+            impatient(tmp_path / name, dies)
         with monkeypatch.context() as breach:
             breach.setattr(kind, "load_state_dict", lambda self, state: None)
             assert not equal(impatient(tmp_path / name), whole)

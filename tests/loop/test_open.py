@@ -144,6 +144,30 @@ def test_the_mean_reaches_back_a_tenth_of_the_run_however_long_that_is(steps):
     assert walked(steps) / steps == pytest.approx(10 / 11, abs=0.005 + 1 / steps)
 
 
+def test_the_mean_sees_both_sides_of_weights_that_swing():
+    """Planted: looked at every second step, or every fourth, they would stand still on one side."""
+    weight = nn.Parameter(torch.zeros(1))
+    average = Average(nn.ParameterList([weight]), torch.optim.SGD([weight], lr=1.0), grows=True)
+    for step in range(3000):
+        weight.data.fill_((-1.0) ** step)
+        average.update(step)
+        if step > 500:
+            with average.in_place():
+                assert abs(weight.item()) < 0.2
+
+
+def test_at_the_end_of_the_decay_the_mean_is_the_last_weights():
+    endless, means = run(), []
+    rates(endless, 400)
+    endless.finish()
+    for _ in endless:
+        with endless.average.in_place():
+            means.append(endless.model.weight.detach().clone())
+    last = endless.model.weight.detach()
+    assert torch.equal(means[-1], last)
+    assert not torch.allclose(means[0], last, rtol=1e-3)
+
+
 def test_a_mean_of_bfloat16_weights_is_kept_in_float32():
     """Planted: in bfloat16 the mean stays behind, for its changes are lost."""
     assert walked(256, torch.bfloat16) / 256 == pytest.approx(10 / 11, abs=0.01)

@@ -59,7 +59,7 @@ def test_a_plan_without_a_budget_says_how_the_run_will_end():
     words = str(made)
     assert "schedule  warmup(50)\n" in words
     assert "it is not known how long the run is: weights are averaged over the last tenth of the steps" in words
-    assert "when it is told to end, the rate falls to zero over a tenth of them" in words
+    assert "when it is told to end, the rate falls to zero over a tenth more of them" in words
     assert "one more whenever the steps have doubled, for the noise of the gradient" in words
     timed = plan(network(), mse, [*batches(count=4)], time="1m")
     assert timed.settings["schedule"] == "warmup(0.05) * linear()"
@@ -92,7 +92,7 @@ def test_the_mean_is_better_than_the_weights_where_the_rate_stays(monkeypatch):
     def final(mean):
         with monkeypatch.context() as change:
             if not mean:
-                change.setattr(Average, "update", lambda self, step: None)
+                change.setattr(Average, "update", lambda self, step, left: None)
             model = opened(ended(600, at_once=True), batches(noise=0.5)).model
         return math.fsum(mse(model, batch).item() for batch in batches(count=50)) / 50
 

@@ -60,6 +60,10 @@ class Budget:
             return 1.0
         return (self.steps - steps) / (self.steps - self.since)
 
+    def left(self, steps: int) -> float:
+        """Return how many steps there are until an open run ends, infinitely many while that is not known."""
+        return math.inf if self.since is None or self.steps is None else self.steps - steps
+
     def done(self, steps: int, seconds: float) -> float:
         """Return the part of the run that lies behind, from 0 to 1. seconds: since it began, over all sittings.
 

@@ -278,7 +278,7 @@ class Run:
         step.skipped = self.precision.step(self.optimizer)
         if self._stats is not None:
             step.skipped |= self._stats.skipped > before
-        self.average.update(self.position.step)
+        self.average.update(self.position.step, self.budget.left(self.position.step + 1))
 
     def _clip(self, step: Step, bound: float) -> bool:
         """Bound the gradient; return whether there is a step to make with it."""

@@ -127,7 +127,7 @@ def _schedule(found: Found, settings: dict[str, Any]) -> Decision:
     if settings["open"]:
         why += (
             "; then the rate stays, for it is not known how long the run is: weights are averaged over the last tenth "
-            "of the steps, and when it is told to end, the rate falls to zero over a tenth of them"
+            "of the steps, and when it is told to end, the rate falls to zero over a tenth more of them"
         )
         return Decision("schedule", text, why, evidence, "steps=, with a line to zero, which ends alike")
     schedule = parse(text)
