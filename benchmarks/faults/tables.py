@@ -57,21 +57,14 @@ def faults(verdicts: Sequence[Verdict]) -> Table:
         groups[f"severity {severity}"] = [each for each in faulty if each.case.severity == severity]
     groups["in mid-run"] = [each for each in faulty if each.case.onset > 1]
     head = [
-        "",
-        "runs",
-        "top-1",
-        "95 %",
-        "strict",
-        "top-3",
-        "detected",
-        "all named",
-        "right+proven",
-        "wrong proven",
-        "delay",
-    ]
+        "", "runs", "top-1", "95 %", "strict", "top-3", "detected", "all named", "right+proven", "wrong proven", "delay"
+    ]  # fmt: skip
     rows = [[name, *line(group)] for name, group in groups.items() if group]
     return Table(
-        "Plants that hurt", head, rows, "delay: median steps after the earliest decidable one, of right names."
+        "Plants that hurt",
+        head,
+        rows,
+        "strict: without ids that name the same fault. delay: median steps after the earliest decidable one.",
     )
 
 
