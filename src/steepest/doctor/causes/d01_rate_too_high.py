@@ -11,6 +11,9 @@ from steepest.doctor.trial import Better, better
 WEIGHT = 1.6
 """Less than what has a cause of its own: a tenth of the rate calms nearly everything."""
 
+LITTLE = 0.1
+"""A run that has gained more learns, down to a floor of noise: D02."""
+
 LOWER = (Change("a tenth of the rate", rate=0.1), Change("a thousandth of the rate", rate=1e-3))
 FIX = "Lower the learning rate to a tenth or less, or warm up to it; a guard or a clip would only hide this."
 
@@ -37,11 +40,11 @@ def blows_up(lab: Lab) -> Found | None:
 
 @cause("D01", "rate-too-high", fix=FIX, weight=WEIGHT, masks="D02 C05 C06")
 def hinders(lab: Lab) -> Found | None:
-    """The loss is noisy and does not fall, or falls far less than it could.
+    """The loss is noisy and does not fall.
 
     From the first weights, over the same batches, a tenth of the rate gets further than the whole run has.
     """
-    if lab.event is not None or not lab.sick:
+    if lab.event is not None or not lab.sick or lab.gain > LITTLE:
         return None
     found = calmer(lab)
     return None if found is None else _said(found, "The loss does not fall as it could", 0)
