@@ -25,7 +25,8 @@ VIEWS = {
 class Anatomy:
     """What was seen. model: the copy that was asked. inputs, outputs: tensors at the model's own call, if it had one.
 
-    origins: id of a tensor of the copy -> id of the run's own.
+    origins: id of a tensor of the copy -> id of the run's own. given: arguments of that call, the first if there are
+    several.
     """
 
     model: nn.Module
@@ -35,6 +36,7 @@ class Anatomy:
     inputs: list[Tensor]
     outputs: list[Tensor]
     origins: dict[int, int]
+    given: tuple[Any, dict[str, Any]] | None = None
     _made: dict[int, Call] = field(default_factory=dict)
 
     def direct(self, tensor: Tensor) -> Call | None:
@@ -94,8 +96,10 @@ def dissect(lab: Lab, of: Pass, batch: Any = None, mode: Any = None) -> Anatomy:
     set_modes(model, lab.modes)
     inputs: list[Tensor] = []
     outputs: list[Tensor] = []
+    given: list[tuple[Any, dict[str, Any]]] = []
 
     def note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        given.append((args, kwargs))
         inputs.extend(tensors([*args, *kwargs.values()]))
         outputs.extend(tensors(output))
 
@@ -108,7 +112,7 @@ def dissect(lab: Lab, of: Pass, batch: Any = None, mode: Any = None) -> Anatomy:
                 value = lab.ask(model, of, batch)
     handle.remove()
     origins = {id(new): old for old, new in memo.items() if isinstance(new, Tensor)}
-    return Anatomy(model, of, value, spy.seen, inputs, outputs, origins)
+    return Anatomy(model, of, value, spy.seen, inputs, outputs, origins, given[0] if given else None)
 
 
 def seldom(lab: Lab, what: str, often: int = 4) -> bool:

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from steepest.doctor.aside import aside
 from steepest.doctor.cause import EVENT, EXACT, IDLE, MARK, STEP, Cause, Found, checks
 from steepest.doctor.fresh import compare
-from steepest.doctor.history import LAST, History, Update
+from steepest.doctor.history import LAST, History, Update, Visit
 from steepest.doctor.lab import Lab
 from steepest.doctor.rises import Rises
 from steepest.doctor.tap import Tap
@@ -47,7 +47,7 @@ class Doctor:
         sampled = [each for each in trained if id(each) in held] or trained
         self._tap = Tap(self.model, optimizer, sampled[:1] + sampled[1:][-2:])
         self.lab = Lab(self.model, optimizer, loss, History(), self._tap)
-        self.scheduler = scheduler
+        self.scheduler = self.lab.scheduler = scheduler
         self._tap.before_step, self._tap.after_step = self._before_step, self._after_step
         self._rises = Rises()
         self._found: dict[Cause, tuple[int, Found]] = {}
@@ -62,11 +62,15 @@ class Doctor:
         """Yield the batches, and watch what is done with them."""
         self._inside = True
         self.lab.source = batches
+        visit = Visit()
+        self.lab.visits.append(visit)
         try:
             for batch in batches:
                 self._between(batch)
                 self._tap.grammar.inside = True
+                visit.batches += 1
                 yield batch
+            visit.done = True
         finally:
             self._inside = self._tap.grammar.inside = False
 
@@ -128,11 +132,18 @@ class Doctor:
 
     def _is_sampled(self, update: Update) -> bool:
         """Return whether checks look at this step: at set times, and where the loop goes another way than before."""
+        if self._jumped(update) and self._alarms < 2 * ALARMS:
+            self._curious, self._alarms = max(self._curious, 2), self._alarms + 1
         sign = (*self._tap.grammar.sign(), update.empty, bool(update.backwards), update.closure)
         if sign != self._sign and update.step and self._alarms < ALARMS:
             self._curious, self._alarms = CURIOUS, self._alarms + 1
         self._sign, self._curious = sign, max(0, self._curious - 1)
         return self._curious > 0 or _is_due(update.step)
+
+    def _jumped(self, update: Update) -> bool:
+        """Return whether the loss is half as much again as it has just been."""
+        before = sorted(self.lab.history.losses[-9:])
+        return len(before) == 9 and before[4] > 0 and not update.loss <= 1.5 * max(before[4], before[-2])
 
     def _after_step(self, update: Update) -> None:
         self.lab.history.add(update)

@@ -27,6 +27,14 @@ class Pass:
 
 
 @dataclass
+class Visit:
+    """One time that a loop goes over its batches: how many it took, and whether it came to their end."""
+
+    batches: int = 0
+    done: bool = False
+
+
+@dataclass
 class Backward:
     """A backward pass that reached the model.
 

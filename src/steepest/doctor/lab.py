@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from steepest.doctor.fresh import SAME, Fresh
-from steepest.doctor.history import History, Pass, Update
+from steepest.doctor.history import History, Pass, Update, Visit
 from steepest.doctor.replay import AS_IT_WAS, Change, Replayed, Way, replay
 from steepest.doctor.spy import Seen, Spy, constant_loss
 from steepest.doctor.tap import Tap
@@ -34,7 +34,8 @@ class Lab:
 
     model, optimizer: the run's own, to be read only. loss: None where it was not given. update: the one that is about
     to be made, for checks before a step. fresh: comparisons of its gradient and of earlier ones. event: the step at
-    which the loss blew up, None otherwise. source: what the batches come from.
+    which the loss blew up, None otherwise. source: what the batches come from. scheduler: of the
+    rate, if it was given. visits: each time the loop went over the source.
     notes: what an instrument has found out and need not find out again.
     """
 
@@ -48,6 +49,8 @@ class Lab:
         self.recent: Twin | None = None
         self.event: int | None = None
         self.source: Any = None
+        self.scheduler: Any = None
+        self.visits: list[Visit] = []
         self.notes: dict[Any, Any] = {}
         self.replayed_steps = 0
         self._replays: dict[tuple[str, int, int], Replayed] = {}
