@@ -33,11 +33,11 @@ class Better:
         return {"loss as it was": self.base, "loss with it": self.changed, "steps": self.steps, "from step": self.start}
 
 
-def better(lab: Lab, change: Change, by: float = BY) -> Better | None:
+def better(lab: Lab, change: Change, by: float = BY, beyond: float | None = None) -> Better | None:
     """Return what a change has gained in a replay, None where it gained too little or replays mean nothing.
 
-    It has to gain `by` of the scale of the loss over the same steps as they were, and half of that over the whole
-    run, which has mostly had more steps.
+    It has to gain `by` of the scale of the loss over the same steps as they were, and half of that, or `beyond`, over
+    the whole run, which has mostly had more steps.
     """
     start = opening(lab)
     if start is None or lab.scale is None or not lab.licence(start):
@@ -51,7 +51,9 @@ def better(lab: Lab, change: Change, by: float = BY) -> Better | None:
     some = max(1, min(8, len(fork.losses) // 4))
     told, changed, run = base.late(some), fork.late(some), lab.late()
     if math.isfinite(told):
-        enough = told - changed >= by * lab.scale and not run - changed < by / 2 * lab.scale
+        enough = (
+            told - changed >= by * lab.scale and not run - changed < (by / 2 if beyond is None else beyond) * lab.scale
+        )
     else:
         enough = changed < 1.5 * max(lab.scale, abs(fork.losses[0]))
     return Better(told, changed, run, len(fork.losses), start.step) if enough else None

@@ -15,7 +15,7 @@ from steepest.doctor.trial import better
     "units-begin-alike",
     fix="Draw the weights at random (kaiming_uniform_, xavier_uniform_); only the last layer of a branch may be zero.",
     when=MARK,
-    weight=REPLAYED,
+    weight=REPLAYED + 0.1,
     masks="C02 C03 C05 C06 C11 C12 D A18",
 )
 def units_alike(lab: Lab) -> Found | None:

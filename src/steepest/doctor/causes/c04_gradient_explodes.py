@@ -14,8 +14,8 @@ from steepest.doctor.trial import better
 FIX = "Begin recurrent weights orthogonal, deep ones with norms or residual connections; and clip the gradient."
 MASKS = "A18 C02 C03 C05 C06 D E07"
 
-RADIUS, GROWN = 1.3, 30.0
-"""Factor of a recurrent matrix, and spread of the last of many layers over that of the first."""
+RADIUS, GROWN, LARGE = 1.3, 30.0, 4.0
+"""Factor of a recurrent matrix; spread of the last of many layers over that of the first; gain that is C02's."""
 
 
 @cause("C04", "gradient-explodes", fix=FIX, when=MARK, weight=REPLAYED + 0.05, masks=MASKS)
@@ -39,7 +39,7 @@ def gradient_blows_up(lab: Lab) -> Found | None:
 
 def _look(lab: Lab) -> Found | None:
     start = starting(lab)
-    if start is None or not (start.radius > RADIUS or _grows(start)):
+    if start is None or not (start.radius > RADIUS or (_grows(start) and start.largest < LARGE)):
         return None
     told = better(lab, rescaled(lab))
     if told is None:

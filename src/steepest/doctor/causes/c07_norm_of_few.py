@@ -38,13 +38,13 @@ def norm_of_few(lab: Lab) -> Found | None:
     There is batch norm, and batches have four rows or fewer. A replay with a norm of each row by itself in its place
     gains more; or the same rows have a higher loss with the statistics of all than with those of their batch.
     """
-    if lab.loss is None or lab.now < 20 or not norms(lab.model) or not any(each.training for each in norms(lab.model)):
+    if lab.loss is None or lab.now < 20 or not norms(lab.model) or not any(each.training for each in norms(lab.twin())):
         return None
     passes: Sequence[Pass] = [each.of for update in lab.history.latest for each in update.backwards]
     sizes = [rows(of.batch) for of in passes]
     if not sizes or any(each is None or each > FEW for each in sizes):
         return None
-    healed = better(lab, Change("norms of single rows", prepare=_by_rows), 0.05) if lab.gain < 0.9 else None
+    healed = better(lab, Change("norms of single rows", prepare=_by_rows), 0.05, -0.1) if lab.gain < 0.9 else None
     told = gap(lab, list(passes)[-60:])
     if healed is not None:
         most = max(each or 0 for each in sizes)

@@ -32,7 +32,7 @@ def stale_statistics(lab: Lab) -> Found | None:
     """
     if lab.loss is None or lab.now < 20:
         return None
-    odd = [each for each in norms(lab.model) if each.momentum is not None and not SLOW <= each.momentum <= QUICK]
+    odd = [each for each in norms(lab.twin()) if each.momentum is not None and not SLOW <= each.momentum <= QUICK]
     passes = [each.of for update in lab.history.latest for each in update.backwards]
     if not odd or not passes or (rows(passes[-1].batch) or 0) < 5 or not any(each.training for each in odd):
         return None
