@@ -12,7 +12,7 @@ if TYPE_CHECKING:
         schedules as schedules,
         testing as testing,
     )
-    from steepest.doctor import watch as watch
+    from steepest.doctor import examine as examine, watch as watch
     from steepest.fit import fit as fit
     from steepest.formula import (
         column_mean as column_mean,
@@ -53,6 +53,7 @@ __version__ = "0.1.0.dev0"
 
 # Public name -> the module that defines it; a module of the package is defined by the package.
 _WHERE = {
+    "examine": "steepest.doctor",
     "fit": "steepest.fit",
     "groups": "steepest.groups",
     "optim": "steepest",

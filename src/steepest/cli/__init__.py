@@ -1,4 +1,4 @@
-"""The command line: `steepest demo | fit | plan | verify | rules | check | bench`."""
+"""The command line: `steepest demo | fit | plan | doctor | causes | verify | rules | check | bench`."""
 
 import sys
 import traceback

@@ -108,6 +108,31 @@ def verify(out: Annotated[Path, typer.Argument(help="The folder of a run, or of 
 
 
 @app.command()
+def doctor(
+    task: Annotated[str | None, typer.Argument(help="FILE.py:FUNCTION, where the function returns a Task.")] = None,
+    demo: Annotated[str | None, typer.Option(help="Show a cause by a small program that has it, as A01.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the model and of everything random.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print findings as JSON.")] = False,
+) -> None:
+    """Look for what is wrong with a task, in 64 steps on a copy; exit 1 if something is suspected, 2 if proven."""
+    from steepest.cli.consult import examine_task, show_demonstration
+
+    if (task is None) == (demo is None):
+        raise ValueError("Name a task, FILE.py:FUNCTION, or a cause, --demo A01; one of the two.")
+    if task is not None:
+        raise typer.Exit(examine_task(task, seed=seed, as_json=json))
+    raise typer.Exit(show_demonstration((demo or "").upper(), as_json=json))
+
+
+@app.command()
+def causes(cause: Annotated[str | None, typer.Argument(help="An id, as A01; not given: all of them.")] = None) -> None:
+    """List what the doctor looks for, or tell all of one cause."""
+    from steepest.cli.consult import show_causes
+
+    show_causes(None if cause is None else cause.upper())
+
+
+@app.command()
 def rules(name: Annotated[str | None, typer.Argument(help="A rule; not given: all of them.")] = None) -> None:
     """List the update rules, or show one as its paper writes it."""
     from steepest.cli.rule_pages import show_rules
