@@ -6,9 +6,11 @@ from functools import cached_property
 from statistics import median
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from steepest.doctor.aside import aside
 from steepest.doctor.fresh import SAME, Fresh
 from steepest.doctor.history import History, Pass, Update, Visit
 from steepest.doctor.replay import AS_IT_WAS, Change, Replayed, Way, replay
@@ -83,8 +85,13 @@ class Lab:
         return copy_of(self.model, self.modes)
 
     def ask(self, model: nn.Module, of: Pass, batch: Any = None) -> Tensor:
-        """Return the loss of a batch, or of another one in its place, with its random numbers."""
-        return ask(model, self.loss, of, batch)
+        """Return the loss of a batch, or of another one in its place, with its random numbers.
+
+        What the loss keeps from one call to the next is as the loop left it, each time.
+        """
+        with_gradients = torch.is_grad_enabled()
+        with aside(self.loss, self.model), torch.set_grad_enabled(with_gradients):
+            return ask(model, self.loss, of, batch)
 
     def watched(self, of: Pass, model: nn.Module | None = None) -> Seen:
         """Return the torch functions that are called while the loss of a batch is computed, on a copy."""

@@ -96,12 +96,12 @@ def _set(twin: Twin, update: Update, change: Change, rate: float) -> None:
 def _step(twin: Twin, update: Update, loss: Any, change: Change, way: Way) -> float:
     """Return the loss, as the loop would have told it."""
     twin.optimizer.zero_grad()
-    total = 0.0
+    total, wanted = 0.0, _trained(twin)
     for of, times in _by_batch(update):
         batch = of.batch if change.batch is None else change.batch(of.batch)
         with change.inside():
             value = ask(twin.model, loss, of, batch) * way.factor
-            (times * (value if change.loss is None else change.loss(value))).backward()
+            (times * (value if change.loss is None else change.loss(value))).backward(inputs=wanted)
         total += times * float(value.detach())
     parameters = [each for group in twin.optimizer.param_groups for each in group["params"]]
     if way.clip < math.inf:
@@ -117,3 +117,10 @@ def _by_batch(update: Update) -> list[tuple[Pass, int]]:
     counts = Counter(id(backward.of) for backward in update.backwards)
     batches = {id(backward.of): backward.of for backward in update.backwards}
     return [(of, counts[key]) for key, of in batches.items()]
+
+
+def _trained(twin: Twin) -> list[Tensor]:
+    """Return what gradients are for: in no case the run's own parameters, which a state kept by the loss may hang on."""
+    held = [each for group in twin.optimizer.param_groups for each in group["params"]]
+    every = {id(each): each for each in (*held, *twin.model.parameters())}
+    return [each for each in every.values() if each.requires_grad]

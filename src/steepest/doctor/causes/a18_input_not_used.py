@@ -80,7 +80,7 @@ def _cut_off(lab: Lab, seen: Anatomy) -> bool:
     first = [each.detach().clone() for each in seen.inputs]
     counts, seeds = 0, dict(seen.of.random)
     for place, each in enumerate(found):
-        some = [each.roll(1, 0), noise(each, 1.0)] if each.is_floating_point() else [each.roll(1, 0)]
+        some = [each.roll(1, 0), noise(each, 1.0)]
         for other in some:
             batch = filled(seen.of.batch, [*found[:place], other, *found[place + 1 :]])
             try:

@@ -1,5 +1,7 @@
 """A model in which the rows of a batch see each other."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -76,20 +78,22 @@ def _equal(one: object, other: object) -> bool:
 
 
 def _moved(seen: Anatomy, count: int) -> float:
-    """Return how far outputs of the first half move when the second half is made of the first."""
+    """Return how far outputs of one half move when the other half is made of it, the greater of both ways."""
     half, model = count // 2, evaluating(seen)
     first = asked(seen, None, model)
-    if not first or any(each.ndim == 0 or len(each) != count for each in first[:1]):
+    if not first or first[0].ndim == 0 or len(first[0]) != count or apart(first[:1], asked(seen, None, model)[:1]) > 0:
         return 0.0
+    early, late = slice(0, half), slice(count - half, count)
 
-    def change(each: Tensor) -> Tensor:
-        return torch.cat([each[:half], each[:half].flip(0), each[: count - 2 * half]]).detach()
+    def begins(each: Tensor) -> Tensor:
+        return torch.cat([each[: count - half], each[early].flip(0)]).detach()
 
-    other = asked(seen, change, model)
-    again = asked(seen, None, model)
-    if apart(first[:1], again[:1]) > 0:
-        return 0.0
-    return apart([first[0][:half]], [other[0][:half]])
+    def ends(each: Tensor) -> Tensor:
+        return torch.cat([each[late].flip(0), each[half:]]).detach()
+
+    ways = [(early, begins), (late, ends)]
+    moved = [apart([first[0][kept]], [asked(seen, change, model)[0][kept]]) for kept, change in ways]
+    return max(moved) if all(map(math.isfinite, moved)) else 0.0
 
 
 class Weighed(nn.Module):

@@ -7,15 +7,18 @@ import torch
 from torch import nn
 
 from steepest.doctor.anatomy import current
-from steepest.doctor.cause import EXACT, MARK, REPLAYED, STEP, Found, cause
+from steepest.doctor.cause import EVENT, EXACT, MARK, REPLAYED, STEP, Found, cause
 from steepest.doctor.demo import Demo, entropy
 from steepest.doctor.lab import Lab
-from steepest.doctor.members import fresh, unmoved
+from steepest.doctor.members import unmoved
 from steepest.doctor.replay import Change
 from steepest.doctor.schedule import calls, scheduler
 from steepest.doctor.twin import set_modes
 
 FIX = "Save and load all of it: model (buffers, too), optimizer, scheduler and scaler, each by its state_dict."
+
+JUMP = 1.2
+"""By so much the loss of the first steps is above what it was, where what was learned is lost."""
 
 OLD = 5
 """Steps after which moments that are all zero contradict their count."""
@@ -108,7 +111,19 @@ def _taken_back(lab: Lab) -> bool:
     return lab.update.loss > 1.2 * recent
 
 
-@cause("A24", "state-not-restored", fix=FIX, when=MARK, weight=REPLAYED, masks="D01 D02 D04 D12 D13 C")
+WORDS = {"fix": FIX, "weight": REPLAYED + 0.9, "masks": "D01 D02 D04 D12 D13 C"}
+
+
+@cause("A24", "state-not-restored", when=EVENT, **WORDS)
+def begins_anew_and_blows_up(lab: Lab) -> Found | None:
+    """After a run was taken up again the loss jumps, or evaluation is bad.
+
+    The same, when the loss has risen and stays so.
+    """
+    return _begins_anew(lab)
+
+
+@cause("A24", "state-not-restored", when=MARK, **WORDS)
 def begins_anew(lab: Lab) -> Found | None:
     """After a run was taken up again the loss jumps, or evaluation is bad.
 
@@ -118,19 +133,32 @@ def begins_anew(lab: Lab) -> Found | None:
     The same steps at a tenth of the rate, on a copy, keep it. It is suspected only: fine-tuning at too high a rate looks
     the same.
     """
+    return _begins_anew(lab)
+
+
+def _begins_anew(lab: Lab) -> Found | None:
     if lab.start is None or lab.loss is None or lab.now < 12 or lab.start.optimizer.state:
         return None
     losses, made = lab.history.losses, scheduler(lab)
     first = sum(losses[:2]) / 2
-    early = sorted(losses[2:40])
-    if made is None or calls(made) > lab.now + 1 or not early[len(early) // 2] > 1.5 * max(first, 1e-12):
+    early = sum(losses[2:12]) / 10
+    if made is None or calls(made) > lab.now + 1 or not early > JUMP * max(first, 1e-12):
         return None
-    matrices = [each for each in lab.start.model.parameters() if each.ndim > 1]
-    calm = None if fresh(matrices) else lab.replay(Change("rate x 0.1", rate=0.1), count=40)
-    if calm is None or not calm.finite or max(calm.losses) > 1.5 * max(first, 1e-12) or not lab.licence():
+    calm = None if not _trained(lab, first) else lab.replay(Change("rate x 0.1", rate=0.1), count=40)
+    if calm is None or not calm.finite or early < JUMP * sum(calm.losses[2:12]) / 10 or not lab.licence():
         return None
     summary = f"Trained weights, a new optimizer and a schedule at its start: the loss was {first:.3g} and is {losses[-1]:.3g}."
     return Found(summary, {"first loss": first, "loss": losses[-1], "at a tenth of the rate": calm.late()})
+
+
+def _trained(lab: Lab, first: float) -> bool:
+    """Return whether a copy with weights drawn anew loses more than was lost at first."""
+    model = lab.twin()
+    some = [module for module in model.modules() if callable(getattr(module, "reset_parameters", None))]
+    for module in some:
+        module.reset_parameters()
+    passes = lab.passes(1)
+    return bool(some and passes) and float(lab.ask(model, passes[0]).detach()) > 1.3 * max(first, 1e-12)
 
 
 def demo(run: Demo) -> None:
