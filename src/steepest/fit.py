@@ -2,8 +2,9 @@
 
 import platform
 import secrets
+from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from torch.optim import Optimizer
 
 from steepest import __version__, events, pilot
 from steepest.data import Source, open_source, to_device
+from steepest.doctor.attended import Attended, keep, sentences
 from steepest.loggers import Loggers
 from steepest.loop import Factor, Loss, Run, checks, settings
 from steepest.loop.budget import Budget, budget_of
@@ -43,7 +45,7 @@ TOLD = (
 class Result:
     """A trained model and what is known about its training.
 
-    model: with the weights that evaluation sees, which is their mean where the optimizer keeps one.
+    model: with the weights that evaluation sees, which is their mean where one is kept.
     status: "finished", "stopped" by patience, "interrupted" by Ctrl-C, or "terminated" by SIGTERM. steps: updates done;
     skipped: how many of them were not made because the loss was not finite. history: rows as
     `steepest.loop.journal.Journal` describes them. plan: None when the optimizer was given. best: the checkpoint with
@@ -105,6 +107,7 @@ def fit(  # noqa: PLR0913
     checkpoint_every: int | None = None,
     keep: int = 2,
     resume: str = "auto",
+    repair: str | None = None,
     log: Any = True,
 ) -> Result:
     """Train the model and return it with what is known about its training.
@@ -133,6 +136,8 @@ def fit(  # noqa: PLR0913
     out: a folder for `events.jsonl`, `plan.json` and `checkpoints/`. checkpoint_every: in steps; None: every five
     minutes. The last `keep` checkpoints and the best are kept. resume: "auto": go on exactly from the newest sound
     checkpoint in `out`; "never": refuse a folder that holds a run.
+    repair: "off": the doctor watches, and says what goes wrong and why (`result.findings`, and `incidents/` in `out`);
+    it repairs nothing. It costs some 0.1 ms a step, and replays where training does not go well. None: nobody watches.
     log: show progress; or where else to write numbers: "tensorboard", "wandb", "mlflow", "trackio", a function(row), or
     a list of these; False: show nothing.
 
@@ -149,8 +154,10 @@ def fit(  # noqa: PLR0913
         early: list[str] = []  # what there is to say before there is a screen
         folder = None if out is None else Folder.open(Path(out), keep, resume, stack, early.append)
         source = stack.enter_context(closing(open_source(data, batch_size, seed, workers)))
-        run, company = _run(asked, source, folder)
+        run, company, attended = _run(asked, source, folder)
         stack.callback(run.close)
+        if attended is not None:
+            stack.callback(attended.close)
         evaluation = None
         if val is not None:
             looked_at = stack.enter_context(closing(open_source(val, batch_size, None, workers)))
@@ -165,7 +172,26 @@ def fit(  # noqa: PLR0913
         saving = None if folder is None else Saving(run, folder.checkpoints, checkpoint_every, lambda: about.facts(run))
         start = about.start(run, secrets.token_hex(8) if folder is None else folder.checkpoints.run)
         sitting = Sitting(run, Journal(run, start, file), view, evaluation, saving)
-        return _sit(sitting, folder, about, company, log)
+        if attended is not None:
+            attended.told = _teller(sitting, folder)
+            sitting.journal.listeners.append(attended.hear)
+        result = _sit(sitting, folder, about, company, log)
+        return result if attended is None else replace(result, findings=attended.doctor.findings)
+
+
+def _teller(sitting: Sitting, folder: Folder | None) -> Callable[[Finding], None]:
+    """Return what tells of a finding: to the user, in the event file, and as an incident."""
+
+    def tell(finding: Finding) -> None:
+        sitting.view.say(sentences(finding))
+        sitting.journal.finding(asdict(finding))
+        if folder is not None:
+            try:
+                keep(finding, folder.path)
+            except OSError as error:
+                sitting.view.say(f"the incident was not written: {error}")
+
+    return tell
 
 
 def _check(asked: SimpleNamespace) -> None:
@@ -173,6 +199,7 @@ def _check(asked: SimpleNamespace) -> None:
     checks.check_model(asked.model)
     checks.check_loss_function(asked.loss)
     checks.check_resume(asked.resume)
+    checks.check_repair(asked.repair)
     if asked.schedule is not None and asked.optimizer is None:
         raise ValueError("schedule= goes with optimizer=; without one the pilot chooses both.")
     if asked.plan is not None and asked.optimizer is not None:
@@ -183,8 +210,8 @@ def _check(asked: SimpleNamespace) -> None:
     checks.check_metrics(asked.metrics, asked.val)
 
 
-def _run(asked: SimpleNamespace, source: Source, folder: Folder | None) -> tuple[Run, Company | None]:
-    """Return the run, set up by a plan where no optimizer was given, and what goes with it then."""
+def _run(asked: SimpleNamespace, source: Source, folder: Folder | None) -> tuple[Run, Company | None, Attended | None]:
+    """Return the run, set up by a plan where no optimizer was given, what goes with it then, and who watches."""
     budget = budget_of(asked.steps, asked.epochs, asked.time, source.batches)
     if folder is not None and folder.found is not None:
         budget = _as_it_began(budget, folder)
@@ -198,6 +225,9 @@ def _run(asked: SimpleNamespace, source: Source, folder: Folder | None) -> tuple
             company.choice.begin()
         if asked.plan is None:
             budget = budget.without(plan.spent)
+    attended = None
+    if asked.repair is not None:
+        source = attended = Attended(source, asked.model, optimizer, asked.loss)
     run = Run(
         asked.model, asked.loss, source, optimizer=optimizer, steps=budget.steps, time=budget.seconds,
         schedule=schedule, microbatch=asked.microbatch, precision=asked.precision, clip=asked.clip,
@@ -206,7 +236,7 @@ def _run(asked: SimpleNamespace, source: Source, folder: Folder | None) -> tuple
     if company is not None:
         company.join(run)
         run.guard = Guard(run.gradient, run.optimizer, run.average)
-    return run, company
+    return run, company, attended
 
 
 def _check_plan(plan: Plan, budget: Budget) -> None:

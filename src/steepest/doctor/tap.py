@@ -59,7 +59,7 @@ class Tap:
         torch.autograd.backward = _told_of
         if _clip is not None:
             clip_grad._clip_grads_with_norm_ = _told_of_clipping
-        weakref.finalize(self, _remove, self._handles)
+        weakref.finalize(self, _leave, self._handles)
 
     @property
     def open(self) -> bool:
@@ -78,12 +78,8 @@ class Tap:
 
     def close(self) -> None:
         """Take all hooks away."""
-        _remove(self._handles)
         _taps.discard(self)
-        if not _taps:
-            torch.autograd.backward = _backward
-            if _clip is not None:
-                clip_grad._clip_grads_with_norm_ = _clip
+        _leave(self._handles)
 
     def clip(self, most: float, length: Tensor) -> None:
         """Hear that gradients are clipped."""
@@ -198,9 +194,14 @@ def _hooks(tap: Tap, model: nn.Module, sampled: list[nn.Parameter]) -> list[Any]
     ]
 
 
-def _remove(handles: list[Any]) -> None:
+def _leave(handles: list[Any]) -> None:
+    """Take hooks away; the last tap takes what stands in for torch's own functions with it."""
     while handles:
         handles.pop().remove()
+    if not _taps:
+        torch.autograd.backward = _backward
+        if _clip is not None:
+            clip_grad._clip_grads_with_norm_ = _clip
 
 
 def _kind(sampled: list[nn.Parameter]) -> str:

@@ -70,6 +70,14 @@ def check_resume(resume: Any) -> None:
         raise ValueError(f'resume is "auto" or "never"; received {resume!r}.')
 
 
+def check_repair(repair: Any) -> None:
+    """Raise ValueError unless it says whether the doctor watches."""
+    if repair not in (None, "off"):
+        raise ValueError(
+            f'repair is "off", for a doctor that watches and says what it finds, or None; received {repair!r}.'
+        )
+
+
 def check_evaluation(val: Any, every: Any, patience: Any) -> None:
     """Raise ValueError unless the two are whole numbers, for a val that is there."""
     for name, value in (("evaluate_every", every), ("patience", patience)):

@@ -72,6 +72,10 @@ class Journal:
         """Write that the run has gone back to older weights."""
         self._write("rewind", event)
 
+    def finding(self, event: dict[str, Any]) -> None:
+        """Write what the doctor has found."""
+        self._write("finding", event)
+
     def end(self, status: str, **more: Any) -> None:
         """Write how the run ended; nothing if it failed before its first step."""
         if self._started or self.history:
