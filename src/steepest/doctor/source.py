@@ -2,14 +2,14 @@
 
 import itertools
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from steepest.doctor.data import pooled, roles, rows
+from steepest.doctor.data import filled, pooled, roles, rows
 from steepest.doctor.history import tensors
 from steepest.doctor.lab import Lab
 
@@ -136,3 +136,16 @@ def _skill(y: Tensor, closest: Tensor) -> float:
         return (float((y[closest] == y[:, None]).double().mean()) - chance) / max(1e-9, 1 - chance)
     told = y[closest].double().mean(1)
     return float(torch.corrcoef(torch.stack([told, y.double()]))[0, 1].nan_to_num())
+
+
+def drawn_from(columns: list[Tensor]) -> Callable[[Any], Any]:
+    """Return what puts rows of a data set in the place of a batch, in one order of its own."""
+    order = torch.randperm(len(columns[0]), generator=torch.Generator().manual_seed(0)).tolist()
+    places = itertools.cycle(order)
+
+    def draw(batch: Any) -> Any:
+        size = len(next(tensors(batch)))
+        some = [next(places) for _ in range(size)]
+        return filled(batch, [each[some] for each in columns])
+
+    return draw

@@ -1,8 +1,6 @@
 """Targets belong to other rows."""
 
-import itertools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -13,7 +11,7 @@ from steepest.doctor.demo import Demo, squares
 from steepest.doctor.history import tensors
 from steepest.doctor.lab import Lab
 from steepest.doctor.replay import Change
-from steepest.doctor.source import is_classes, latest, pairs, skill, stored
+from steepest.doctor.source import drawn_from, is_classes, latest, pairs, skill, stored
 from steepest.doctor.trial import better
 
 MOST = 1200
@@ -78,19 +76,6 @@ def _in_stream(lab: Lab, shift: int, with_it: float, own: float) -> Found | None
     summary = f"Targets are out of step with inputs, by {abs(shift)} rows of the stream, in the latest batches."
     evidence = {"shift": shift, "loss": losses[0], "loss moved back": losses[1], "told": with_it, "told without": own}
     return Found(summary, evidence, proven, weight=None if proven else STATISTIC)
-
-
-def drawn_from(columns: list[Tensor]) -> Callable[[Any], Any]:
-    """Return what puts rows of a data set in the place of a batch, in one order of its own."""
-    order = torch.randperm(len(columns[0]), generator=torch.Generator().manual_seed(0)).tolist()
-    places = itertools.cycle(order)
-
-    def draw(batch: Any) -> Any:
-        size = len(next(tensors(batch)))
-        some = [next(places) for _ in range(size)]
-        return filled(batch, [each[some] for each in columns])
-
-    return draw
 
 
 @cause("B05", "labels-of-other-rows", fix=FIX, when=MARK, weight=STATISTIC, masks="B06")

@@ -70,8 +70,8 @@ def _look(lab: Lab, step: int) -> Found | None:
     odd = _odd(lab, twin) if twin is not None else None
     if odd is None:
         summary = (
-            f"At step {step} the loss jumps to {told[-1]:.3g}, and to {one[-1]:.3g} in two replays, which agree with the "
-            "run until there: something else than the optimizer has changed the weights."
+            f"At step {step} the loss jumps to {told[-1]:.3g}; it is {one[-1]:.3g} in two replays, which were the "
+            "same until there: something else than the optimizer has changed the weights."
         )
         return Found(
             summary, {"step": step, "loss": told[-1], "in replays": one[-1]}, onset=step, weight=REPLAYED + 0.3
