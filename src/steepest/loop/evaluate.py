@@ -22,7 +22,7 @@ def evaluate(run: Run, source: Source, metrics: Metrics, interrupted: Interrupte
 
     A metric is called as metric(model, batch), like the loss; what the loss returns beside "loss" is averaged too, and
     the two weigh by "weight" where the loss function says it. The model is in evaluation mode meanwhile, without
-    gradients, with the mean of its weights where the optimizer keeps one; modes, weights and the random numbers to come
+    gradients, with the mean of its weights where one is kept; modes, weights and the random numbers to come
     are left as they were. None: interrupted before the end.
     """
     losses, others = Mean(), Mean()

@@ -18,7 +18,7 @@ NONFINITE = 3
 """So many losses of 20 that are not finite are no accident."""
 
 SNAPSHOTS = 50
-"""Weights are kept so often in a run, at the most."""
+"""Weights are kept so often in a run, at the most; of an open one, whenever its steps have grown by this part."""
 
 BETTER = 0.25
 """Older weights are to undo so much of what a loss is above the lowest, to be gone back to."""
