@@ -29,8 +29,8 @@ def never_gets_down(lab: Lab) -> Found | None:
     if found is None:
         return None
     summary = (
-        f"The rate is too high to settle: at a tenth of it the loss is at {found.changed:.3g} after {found.steps} steps, "
-        f"where it was at {found.base:.3g}, and is at {found.run:.3g} now."
+        f"The rate is too high to settle: at a tenth of it the loss is at {found.changed:.3g} after {found.steps} "
+        f"steps, where it was at {found.base:.3g}, and is at {found.run:.3g} now."
     )
     return Found(summary, found.evidence, proven=True)
 
@@ -50,7 +50,9 @@ def has_room_below(lab: Lab) -> Found | None:
     found = later(lab, LOWER[0], FALLS)
     if found is None:
         return None
-    summary = f"The rate may be too high by now: a tenth of it takes the loss from {found.base:.3g} to {found.changed:.3g}."
+    summary = (
+        f"The rate may be too high by now: at a tenth the loss falls from {found.base:.3g} to {found.changed:.3g}."
+    )
     return Found(summary, found.evidence)
 
 

@@ -29,8 +29,8 @@ def _found(lab: Lab) -> Found | None:
         return None
     value = max(_first(each) for each in high.values())
     summary = (
-        f"Momentum of {value:g} remembers {1 / max(1e-9, 1 - value):.0f} steps and overshoots: with 0.9 the loss ends at "
-        f"{gained.changed:.3g} after {gained.steps} steps made again, and not at {gained.base:.3g}."
+        f"Momentum of {value:g} remembers {1 / max(1e-9, 1 - value):.0f} steps and overshoots: with 0.9 the loss ends "
+        f"at {gained.changed:.3g} after {gained.steps} steps made again, and not at {gained.base:.3g}."
     )
     return Found(summary, {"momentum": value, **gained.evidence}, proven=True)
 
@@ -48,7 +48,7 @@ def _forget(twin: Any) -> None:
     twin.optimizer.state.clear()
 
 
-FIX = "Lower momentum (beta1) to 0.9, or the rate by as much as momentum was raised: rate / (1 - momentum) is what counts."
+FIX = "Lower momentum (beta1) to 0.9, or the rate by as much as momentum was raised: rate / (1 - momentum) counts."
 
 
 @cause("D11", "momentum-too-high", fix=FIX, when=MARK, weight=1.9, masks="D01 D02 D03 C05")

@@ -35,8 +35,8 @@ def throws_off(lab: Lab) -> Found | None:
     if found is None:
         return None
     summary = (
-        f"The rate changed at step {jump}, and momentum of before threw the run off: with the moments cleared there the "
-        f"loss is at {found.changed:.3g} after the same steps, and not at {found.base:.3g}."
+        f"The rate changed at step {jump}, and momentum of before threw the run off: with the moments cleared there "
+        f"the loss is at {found.changed:.3g} after the same steps, and not at {found.base:.3g}."
     )
     return Found(summary, found.evidence, proven=True, onset=jump)
 

@@ -35,8 +35,8 @@ def outweighs(lab: Lab) -> Found | None:
     if found is None:
         return None
     summary = (
-        f"eps of {eps:g} outweighs the gradients, whose root mean square is {size:.2g}: with {small:g} the loss ends at "
-        f"{found.changed:.3g} after {found.steps} steps made again, and not at {found.base:.3g}."
+        f"eps of {eps:g} outweighs the gradients, whose root mean square is {size:.2g}: with {small:g} the loss ends "
+        f"at {found.changed:.3g} after {found.steps} steps made again, and not at {found.base:.3g}."
     )
     return Found(summary, {"eps": eps, "gradient": size, **found.evidence}, proven=True)
 

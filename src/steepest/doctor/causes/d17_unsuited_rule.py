@@ -42,8 +42,8 @@ def needs_adam(lab: Lab) -> Found | None:
     if any(each.run - each.changed > SHARE * (best.run - best.changed) for each in own if each is not None):
         return None
     summary = (
-        f"{type(lab.optimizer).__name__} does not suit this model: Adam is at {best.changed:.3g} after {best.steps} steps, "
-        f"and neither more nor less of the present rate gets near that."
+        f"{type(lab.optimizer).__name__} does not suit this model: Adam is at {best.changed:.3g} after {best.steps} "
+        f"steps, and neither more nor less of the present rate gets near that."
     )
     return Found(summary, best.evidence, proven=True)
 
