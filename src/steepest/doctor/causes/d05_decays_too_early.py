@@ -42,7 +42,7 @@ def decays_too_early(lab: Lab) -> Found | None:
         return None
     summary = (
         f"The rate fell to {rates[-1] / peak:.1g} of its peak by step {low[0]} and stayed there; with "
-        f"{AGAIN * peak:.2g} the loss goes on falling, from {found.base:.3g} to {found.changed:.3g} in {found.steps} steps."
+        f"{AGAIN * peak:.2g} the loss falls from {found.base:.3g} to {found.changed:.3g} in {found.steps} steps."
     )
     return Found(summary, {"peak": peak, "rate": rates[-1], **found.evidence}, proven=True, onset=low[0])
 
