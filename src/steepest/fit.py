@@ -1,6 +1,5 @@
 """`fit`: a run with the usual company of evaluation, progress, an event file, checkpoints and signals."""
 
-import platform
 import secrets
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -14,11 +13,12 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from steepest import __version__, events, pilot
+from steepest import events, pilot
 from steepest.data import Source, open_source, to_device
 from steepest.doctor.attended import Attended, keep, sentences
 from steepest.loggers import Loggers
 from steepest.loop import Factor, Loss, Run, checks, settings
+from steepest.loop.about import About
 from steepest.loop.budget import Budget, budget_of
 from steepest.loop.evaluate import Metrics
 from steepest.loop.event_file import EventFile
@@ -267,7 +267,7 @@ def _measured(asked: SimpleNamespace, source: Source, budget: Budget) -> Plan:
         return pilot.measure(asked.model, asked.loss, moved, budget.length, rounding=rounding, forward=forward)
 
 
-def _sit(sitting: Sitting, folder: Folder | None, about: "About", company: Company | None, log: Any) -> Result:
+def _sit(sitting: Sitting, folder: Folder | None, about: About, company: Company | None, log: Any) -> Result:
     """Take up what is there, train, and return what came of it."""
     run, began = sitting.run, perf_counter()
     noise = None if company is None else company.noise
@@ -284,37 +284,6 @@ def _sit(sitting: Sitting, folder: Folder | None, about: "About", company: Compa
         status=status, steps=run.position.step, skipped=run.position.skipped, seconds=seconds,
         best=None if folder is None else folder.best(), noise_scale=None if noise is None else noise.scale(),
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class About:
-    """What is written about a run beside its numbers."""
-
-    plan: Plan | None
-    given: dict[str, Any]
-    hyper: list[dict[str, Any]]
-
-    def settings(self, run: Run) -> dict[str, Any]:
-        """Return all that decides on the updates, as plain data."""
-        return {
-            **self.given, "open": run.budget.open, "data": run.source.signature(),
-            "optimizer": type(run.optimizer).__name__, "device": run.device.type, "threads": torch.get_num_threads(),
-            "schedule": None if run.schedule is None else repr(run.schedule),
-            "torch": str(torch.__version__), "steepest": __version__,
-        }  # fmt: skip
-
-    def facts(self, run: Run) -> dict[str, Any]:
-        """Return what a checkpoint tells besides its tensors."""
-        plan = None if self.plan is None else self.plan.to_dict()
-        model = settings.shapes(run.model)
-        return {"settings": self.settings(run), "hyper": self.hyper, "model": model, "plan": plan}
-
-    def start(self, run: Run, name: str) -> dict[str, Any]:
-        """Return the first event of a run, or of what it is taken up with; name: the run's id."""
-        model = {"model": type(run.model).__name__, "parameters": sum(each.numel() for each in run.model.parameters())}
-        versions = {"steepest": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
-        config = {**self.settings(run), **model, "steps": run.steps, "device": str(run.device)}
-        return {"run": name, "config": config, "versions": versions, "plan": self.plan and self.plan.to_dict()}
 
 
 def _taken_up(folder: Folder | None, sitting: Sitting, about: About) -> str | None:
@@ -352,7 +321,7 @@ def _taken_up(folder: Folder | None, sitting: Sitting, about: About) -> str | No
     return None
 
 
-def _end_as_asked(run: Run, about: "About") -> None:
+def _end_as_asked(run: Run, about: About) -> None:
     """Let an open run end where this call asks for it, if it has not been told that before."""
     given = about.given
     asked = budget_of(given["steps"], given["epochs"], given["time"], run.source.batches)
