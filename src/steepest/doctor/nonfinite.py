@@ -4,7 +4,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,7 +150,7 @@ class Scene:
 
 def scene(lab: Lab) -> Scene | None:
     """Return what happened when the loss stopped being finite, by replay; None where it does not happen again."""
-    key = ("scene", lab.event)
+    key = ("scene", lab.event, lab.now if lab.event is None else 0)
     if key not in lab.notes:
         lab.notes[key] = _scene(lab)
     return lab.notes[key]
@@ -158,8 +158,10 @@ def scene(lab: Lab) -> Scene | None:
 
 def _scene(lab: Lab) -> Scene | None:
     start = opening(lab)
-    if lab.event is None or start is None or lab.loss is None or math.isfinite(lab.history.losses[lab.event]):
+    if start is None or lab.loss is None:
         return None
+    if lab.event is None or math.isfinite(lab.history.losses[lab.event]):
+        return None if _finite(lab.model) else _poisoned(lab)
     if start.step > lab.event or not _finite(start.model):
         start = lab.start
     if start is None or not _finite(start.model):
@@ -167,6 +169,20 @@ def _scene(lab: Lab) -> Scene | None:
     updates = lab.remembered(start, lab.event - start.step + 1)
     if start.step + len(updates) <= lab.event:
         return None
+    return _found(lab, start, updates)
+
+
+def _poisoned(lab: Lab) -> Scene | None:
+    """Return when weights ceased to be finite, where the loss did not."""
+    for start in (lab.recent, lab.start):
+        updates = lab.remembered(start, 100) if start is not None and _finite(start.model) else []
+        replayed = lab.replay(start=start, count=len(updates)) if updates else None
+        if start is not None and replayed is not None and not _finite(replayed.twin.model):
+            return _found(lab, start, updates)
+    return None
+
+
+def _found(lab: Lab, start: Twin, updates: Sequence[Update]) -> Scene | None:
     last, twin = _last_finite(lab, start, len(updates))
     if twin is None:
         return None

@@ -7,6 +7,7 @@ from steepest.doctor.cause import EXACT, STEP, Found, cause
 from steepest.doctor.demo import Demo, Rows, train
 from steepest.doctor.lab import Lab
 from steepest.doctor.precision import IN_SINGLE
+from steepest.doctor.spy import Spy
 from steepest.doctor.twin import Twin
 
 GRID = 2.0**-24
@@ -32,7 +33,10 @@ def half_underflows(lab: Lab) -> Found | None:
     """
     if lab.update is None or lab.loss is None or lab.update.step < 1 or not lab.update.backwards or lab.update.closure:
         return None
-    suspects = [each for each in lab.stepped() if id(each) in lab.names and _on_grid(each.grad)]
+    if not any(bool(each.grad.any()) for each in lab.stepped() if each.grad is not None) or not lab.passes(1):
+        return None
+    own = [each for each in lab.stepped() if id(each) in lab.names]
+    suspects = [each for each in own if _on_grid(each.grad) or (_empty(each.grad) and _halves(lab))]
     if not suspects or lab.start is None:
         return None
     wide = _in_single(lab, [lab.names[id(each)] for each in suspects])
@@ -57,7 +61,23 @@ def _on_grid(gradient: Tensor | None) -> bool:
     values = gradient.detach().double()
     small = values[(values != 0) & (values.abs() < 2.0**-14)] / GRID
     zeros = float((values == 0).double().mean())
-    return zeros > 0.2 and (len(small) > 0 or zeros == 1.0) and bool((small == small.round()).all())
+    return zeros > 0.2 and len(small) > 0 and bool((small == small.round()).all())
+
+
+def _halves(lab: Lab) -> bool:
+    """Return whether half precision is made anywhere on the way to the loss and back; asked once."""
+    if "halves" not in lab.notes:
+        model, of = lab.twin(), lab.passes(1)[0]
+        own = [each for each in model.parameters() if each.requires_grad]
+        with Spy() as spy:
+            torch.autograd.grad(lab.ask(model, of), own, allow_unused=True)
+        made = [each.output for each in spy.seen.calls if isinstance(each.output, Tensor)]
+        lab.notes["halves"] = of.autocast == torch.float16 or any(each.dtype == torch.float16 for each in made)
+    return lab.notes["halves"]
+
+
+def _empty(gradient: Tensor | None) -> bool:
+    return gradient is not None and not gradient.is_sparse and float((gradient == 0).double().mean()) > 0.2
 
 
 def _in_single(lab: Lab, names: list[str]) -> dict[str, Tensor]:
@@ -76,18 +96,6 @@ def _in_single(lab: Lab, names: list[str]) -> dict[str, Tensor]:
                 if each is not None:
                     total[name] = total.get(name, torch.zeros_like(each)) + each
     return total
-
-
-class _Halved(torch.autograd.Function):
-    """Hands gradients on in float16."""
-
-    @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx: object, *grads: Tensor) -> Tensor:
-        return grads[0].half().float()
 
 
 def demo(run: Demo) -> None:

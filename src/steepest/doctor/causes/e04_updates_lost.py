@@ -34,7 +34,7 @@ def updates_lost(lab: Lab) -> Found | None:
     if not narrow and not rounded:
         return None
     lost = _lost(lab) if narrow else 0.0
-    told = better(lab, IN_SINGLE, 0.05 if lost < MOST else 0.02, 0.025 if lost < MOST else -1.0) if narrow else None
+    told = better(lab, IN_SINGLE, 0.05 if lost < MOST else 0.005, 0.025 if lost < MOST else -1.0) if narrow else None
     summary = f"Weights are kept in {str(narrow[0].dtype).removeprefix('torch.')}" if narrow else "Weights are rounded"
     if told is not None:
         summary += f": in single precision the loss is {told.changed:.3g} where it is {told.base:.3g}."

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from steepest.doctor.cause import EVENT, EXACT, Found, cause
+from steepest.doctor.cause import EVENT, EXACT, MARK, Found, cause
 from steepest.doctor.demo import Demo, Rows, train
 from steepest.doctor.lab import Lab
 from steepest.doctor.nonfinite import Scene, backward_culprit, grown, kind, scene
@@ -13,14 +13,11 @@ OVERFLOWS = ("Mm", "Addmm", "Bmm", "Conv", "Mul", "Exp", "Rnn", "Lstm", "Gru", "
 """Functions whose derivative is not finite only where numbers are too large."""
 
 
-@cause(
-    "E06",
-    "infinite-derivative",
-    fix="Keep the input off the point: sqrt(x + eps), and for torch.where make the input safe before the function.",
-    when=EVENT,
-    weight=EXACT,
-    masks="C D E05 E07 E08",
-)
+FIX = "Keep the input off the point: sqrt(x + eps), and for torch.where make the input safe before the function."
+MASKS = "B12 C D E05 E07 E08"
+
+
+@cause("E06", "infinite-derivative", fix=FIX, when=EVENT, weight=EXACT, masks=MASKS)
 def infinite_derivative(lab: Lab) -> Found | None:
     """The loss is finite, and a step later everything is NaN; sqrt at 0 does that, and torch.where with log of 0.
 
@@ -43,6 +40,19 @@ def infinite_derivative(lab: Lab) -> Found | None:
     )
     evidence = {"batch": what.of.number, "function": name, "entries": what.entries[0], "of": what.entries[1]}
     return Found(summary, evidence, healed, what.update.step, where=found.where)
+
+
+@cause("E06", "infinite-derivative", fix=FIX, when=MARK, weight=EXACT, masks=MASKS)
+def poisoned_weights(lab: Lab) -> Found | None:
+    """Weights are NaN and the loss is not: a part of the model has silently gone.
+
+    As above, where the loss does not hang on those weights any more.
+    """
+    if lab.event is not None or lab.loss is None or lab.now < 3:
+        return None
+    if all(bool(each.isfinite().all()) for each in lab.model.parameters() if each.is_floating_point()):
+        return None
+    return infinite_derivative.look(lab)
 
 
 def _finite(lab: Lab, what: Scene) -> bool:
