@@ -15,8 +15,8 @@ from steepest.doctor.twin import set_modes
 
 VIEWS = {
     "view", "reshape", "flatten", "unflatten", "transpose", "permute", "squeeze", "unsqueeze", "float", "double", "to",
-    "contiguous", "__getitem__", "clone", "clamp", "clip", "movedim", "swapaxes", "view_as", "chunk", "split", "mT", "T",
-    "type", "half", "bfloat16", "expand", "masked_select", "index_select", "select", "narrow", "clamp_min",
+    "contiguous", "__getitem__", "clone", "clamp", "clip", "movedim", "swapaxes", "view_as", "chunk", "split", "mT",
+    "T", "type", "half", "bfloat16", "expand", "masked_select", "index_select", "select", "narrow", "clamp_min",
 }  # fmt: skip
 """Functions that do not change what numbers mean."""
 

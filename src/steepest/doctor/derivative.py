@@ -21,7 +21,7 @@ ROWS = 64
 
 
 def hand_written(seen: Anatomy) -> dict[type, tuple[list[Tensor], Tensor]]:
-    """Return the functions with a derivative of their own in a loss: what each was given and gave, at its first call."""
+    """Return the functions in a loss that have a derivative of their own: what each was given and gave at first."""
     known: dict[Any, Tensor] = {}
     for call in seen.seen.calls:
         for each in (*call.inputs, *tensors(call.output)):
@@ -34,7 +34,7 @@ def hand_written(seen: Anatomy) -> dict[type, tuple[list[Tensor], Tensor]]:
         before = [
             known.get(each) if not hasattr(each, "variable") else each.variable for each, _ in node.next_functions
         ]
-        kind = type(node)._forward_cls
+        kind: Any = getattr(type(node), "_forward_cls")  # noqa: B009
         if all(isinstance(each, Tensor) for each in before) and kind not in found:
             found[kind] = ([each for each in before if each is not None], known[node])
     return found

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from steepest.doctor.anatomy import Anatomy, anatomy
 from steepest.doctor.lab import Lab
-from steepest.doctor.members import fresh, held, held_elsewhere, unmoved
+from steepest.doctor.members import fresh, held, held_elsewhere
 
 SMALL_STEPS = (1e-1, 1e-2, 1e-3)
 """Lengths of a step along the gradient, as parts of what is moved."""
@@ -64,7 +64,7 @@ def _origin(seen: Anatomy, each: nn.Parameter) -> int:
 
 
 def _still(lab: Lab, origin: int, value: Tensor) -> bool:
-    """Return whether a parameter, or what a copy of it is of, has not moved since the look before, nor since the start."""
+    """Return whether a parameter, by its own id, has not moved since the look before, nor since the start."""
     name = lab.names_now().get(origin)
     seen = lab.notes.setdefault("still", {})
     before = seen.get(origin)

@@ -22,8 +22,8 @@ class Fresh:
     told, own: losses that the loop used, and computed anew. factor: told over own, None where it is not the same for
     all. cosine, ratio: between the gradient used and the fresh one of the loss as told, and of their lengths. length:
     of the fresh gradient. lengths: of the gradient of each backward pass alone. left: length of what was there before
-    the first backward pass. with_left: cosine between the gradient used and the fresh one with that added. bound: of each entry, if the one that
-    is used is the fresh one with larger entries cut to it; infinite otherwise.
+    the first backward pass. with_left: cosine between the gradient used and the fresh one with that added. bound: of
+    each entry, if the one that is used is the fresh one with larger entries cut to it; infinite otherwise.
     """
 
     step: int

@@ -25,9 +25,10 @@ class Grammar:
 
     listen: whether the update that begins will be looked at, so that left-over gradients are worth a copy. left: id of
     a parameter -> its gradient before the first backward pass. wasted: backward passes in a row whose gradients were
-    cleared unused; lost: all of them since the last step. vain: those since the last step that reached no parameter. retained: graphs that were kept on
-    purpose. oldest: of such a graph, step -> its oldest node and the first one since the last step, by number.
-    elsewhere: passes without gradients outside of the loop, by mode; repeated: of the same in a row. inside: whether a batch is being worked on.
+    cleared unused; lost: all of them since the last step. vain: those since the last step that reached no parameter.
+    retained: graphs that were kept on purpose. oldest: of such a graph, step -> its oldest node and the first one
+    since the last step, by number. elsewhere: passes without gradients outside of the loop, by mode; repeated: of the
+    same in a row. inside: whether a batch is being worked on.
     mode: in which the model was last called for training. trained: modes in which it ever was. places: of the user's
     calls, file and line.
     """

@@ -120,7 +120,7 @@ def _by_batch(update: Update) -> list[tuple[Pass, int]]:
 
 
 def _trained(twin: Twin) -> list[Tensor]:
-    """Return what gradients are for: in no case the run's own parameters, which a state kept by the loss may hang on."""
+    """Return what gradients are for: not the run's own parameters, on which a state that the loss keeps may hang."""
     held = [each for group in twin.optimizer.param_groups for each in group["params"]]
     every = {id(each): each for each in (*held, *twin.model.parameters())}
     return [each for each in every.values() if each.requires_grad]

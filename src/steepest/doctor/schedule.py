@@ -18,7 +18,7 @@ FACTORS = ("StepLR", "MultiStepLR", "ExponentialLR", "MultiplicativeLR")
 
 
 def scheduler(lab: Lab) -> Any:
-    """Return the scheduler of the optimizer: the one that was given, or the one that is alive; None if there is none."""
+    """Return the scheduler of the optimizer: the one that was given, or that is alive; None if there is none."""
     if lab.scheduler is not None:
         return lab.scheduler
     if "scheduler" not in lab.notes:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from steepest.doctor.anatomy import Anatomy
-from steepest.doctor.spy import CRITERIA, Call
+from steepest.doctor.spy import Call
 
 LOGARITHMS = ("log_softmax", "logsigmoid")
 SQUARES = ("pow", "square", "__pow__", "mse_loss")
@@ -12,8 +12,9 @@ SQUARES = ("pow", "square", "__pow__", "mse_loss")
 def sense(seen: Anatomy) -> int:
     """Return 1 where a loss grows with its criteria, -1 where it falls, 0 where that is not known or differs.
 
-    What is written by hand is judged by the log-probabilities in it: a loss falls as they rise. A criterion whose target
-    is the same for all says nothing, an adversary's may be turned; nor does one whose weights differ, such as rewards.
+    What is written by hand is judged by the log-probabilities in it: a loss falls as they rise. A criterion whose
+    target is the same for all says nothing, for an adversary's may be turned; nor does one whose weights differ, such
+    as rewards.
     """
     known = [call for call in seen.seen.criteria if _tells(call)]
     if known:

@@ -14,6 +14,8 @@ STEPS = {"round", "floor", "ceil", "trunc", "fix", "sign", "sgn", "heaviside"}
 
 DETACHING = {"detach", "detach_"}
 
+DATA_OF: Any = getattr(torch.Tensor.data, "__get__")  # noqa: B009
+
 DATA = {"numpy", "tolist", "item", "__float__", "__array__"}
 """Functions that make numbers of tensors."""
 
@@ -35,7 +37,7 @@ class Uncut(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name = "data" if func == torch.Tensor.data.__get__ else getattr(func, "__name__", "")
+        name = "data" if func == DATA_OF else getattr(func, "__name__", "")
         if func is torch._C._set_grad_enabled:
             return None if args and not args[0] and self._opens("no_grad") else func(*args, **kwargs)
         if name in NEW:

@@ -33,8 +33,8 @@ def missing_zero_grad(lab: Lab) -> Found | None:
     if lab.update is None or len(last) < 2 or last[-1].step != lab.update.step or not all(map(_added, last)):
         return None
     summary = (
-        f"Gradients are not cleared: the one that is used is that of its batch and {last[-1].left:.2g} of earlier ones, "
-        f"{last[-1].ratio:.2g} times as long as it should be (cosine {last[-1].cosine:.2f})."
+        f"Gradients are not cleared: the one that is used is that of its batch and {last[-1].left:.2g} of "
+        f"earlier ones, {last[-1].ratio:.2g} times as long as it should be (cosine {last[-1].cosine:.2f})."
     )
     evidence = {"cosine": last[-1].cosine, "ratio": last[-1].ratio, "cosine with earlier ones": last[-1].with_left}
     return Found(summary, evidence, proven=True, onset=last[0].step, where=where)

@@ -1,5 +1,7 @@
 """Gradients arrive, and nothing is done with them."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -57,7 +59,7 @@ def step_not_called(lab: Lab) -> Found | None:
     )
 
 
-def _chosen(lab: Lab) -> list[Tensor]:
+def _chosen(lab: Lab) -> Sequence[Tensor]:
     """Return the smallest few parameters that are trained."""
     return sorted((each for each in lab.model.parameters() if each.requires_grad), key=Tensor.numel)[:3]
 

@@ -12,7 +12,7 @@ from steepest.doctor.lab import Lab
 @cause(
     "A04",
     "not-in-optimizer",
-    fix="Make the optimizer after all layers are there, of model.parameters(); keep layers in nn.ModuleList, not a list.",
+    fix="Make the optimizer once all layers are there, of model.parameters(); keep layers in nn.ModuleList, no list.",
     when=STEP,
     weight=EXACT,
     masks="A06 A07 B C D",

@@ -13,7 +13,7 @@ from steepest.doctor.lab import Lab
 @cause(
     "A05",
     "stale-optimizer",
-    fix="Make the optimizer after the model is complete, moved, loaded and copied; make it anew when layers are replaced.",
+    fix="Make the optimizer once the model is complete, loaded and copied; make it anew when layers are replaced.",
     when=STEP,
     weight=EXACT,
     masks="A02 A04 A06 A07 B C D",

@@ -12,7 +12,7 @@ from steepest.doctor.unreached import unreached
 @cause(
     "A07",
     "cut-graph",
-    fix="Take away the call that stops the gradient (detach, data, item, numpy, round ...) between parameters and loss.",
+    fix="Take away the call that stops the gradient (detach, data, item, numpy, round) between parameters and loss.",
     when=STEP,
     weight=EXACT,
     masks="A18 B C D",

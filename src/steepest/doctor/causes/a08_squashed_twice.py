@@ -40,7 +40,9 @@ def squashed_twice(lab: Lab) -> Found | None:
         squashed = _squashed(seen, call) if call.inputs else ""
         floor = _floor(call) if squashed else 0.0
         if floor > FLOOR:
-            summary = f"{call.name} takes logits and is given what a {squashed} gives: its loss cannot be less than {floor:.2g}."
+            summary = (
+                f"{call.name} takes logits and is given what a {squashed} gives: it loses {floor:.2g} at the least."
+            )
             return Found(summary, {"floor": floor, "given": squashed, "function": call.name}, proven=True)
     return None
 

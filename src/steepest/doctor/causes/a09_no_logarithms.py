@@ -72,7 +72,7 @@ def _kl(call: Call) -> bool:
 
 
 def _clamped_logits(seen: Anatomy, call: Call) -> bool:
-    """Return whether what a logarithm is taken of was clamped into (0, 1], and much of it was outside, on both sides."""
+    """Return whether what a logarithm is taken of was clamped into (0, 1], and much of it was outside."""
     made = seen.direct(call.prediction)
     if made is None or made.name not in ("clamp", "clip", "clamp_min", "clamp_"):
         return False

@@ -45,7 +45,7 @@ def summed_loss_blows_up(lab: Lab) -> Found | None:
 
 def _summed(lab: Lab) -> Found | None:
     passes = lab.passes(1)
-    size = rows(passes[0].batch) if passes else None
+    size = rows(passes[0].batch) if passes and lab.loss is not None else None
     if size is None or size < 2 or not doubles(lab, passes[0]):
         return None
     gained = _divided(lab, size)

@@ -53,7 +53,7 @@ def _undivided(lab: Lab) -> Found | None:
     gained = better(lab, Change(f"loss / {count}", loss=lambda value: value / count))
     if gained is None:
         return None
-    summary = f"{count} backward passes make an update, and their losses are added up: the gradient is {count} times the mean."
+    summary = f"{count} backward passes make an update, and their losses are added up and not divided by {count}."
     return Found(summary, {"backward passes": count, "factor": factor, **gained.evidence}, proven=True)
 
 

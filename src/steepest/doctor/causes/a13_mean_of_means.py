@@ -1,10 +1,13 @@
 """Micro-batches of different size that count alike."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
 from steepest.doctor.anatomy import seldom
 from steepest.doctor.cause import EXACT, STEP, Found, cause
+from steepest.doctor.data import filled
 from steepest.doctor.demo import Demo
 from steepest.doctor.history import Pass, tensors
 from steepest.doctor.lab import Lab
@@ -95,8 +98,6 @@ def _gradient(value: Tensor, parameters: list[nn.Parameter]) -> Tensor:
 
 def _joined(batches: list[object]) -> object | None:
     """Return all as one batch, None where they do not fit together."""
-    from steepest.doctor.data import filled
-
     columns = list(zip(*[list(tensors(each)) for each in batches], strict=False))
     if not columns or any(
         each.ndim == 0 or each.shape[1:] != column[0].shape[1:] for column in columns for each in column
@@ -111,7 +112,7 @@ def demo(run: Demo) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     x, y = run.numbers()
 
-    def pieces() -> object:
+    def pieces() -> Iterator[tuple[Tensor, Tensor]]:
         for index in range(120):
             start = index % 12 * 40
             yield x[start : start + 36], y[start : start + 36]

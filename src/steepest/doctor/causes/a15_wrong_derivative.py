@@ -57,7 +57,7 @@ class Squashed(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
         """Forget the square."""
         (y,) = ctx.saved_tensors
         return grad * (1 - y)

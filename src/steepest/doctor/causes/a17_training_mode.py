@@ -47,7 +47,9 @@ def _evaluated(lab: Lab) -> Found | None:
     differs = _differs(lab)
     if differs is None or differs < 1e-3:
         return None
-    summary = f"The model was evaluated {elsewhere[True]} times, each time in training mode: the outputs differ by {differs:.1%}."
+    summary = (
+        f"The model was evaluated {elsewhere[True]} times, always in training mode: outputs differ by {differs:.1%}."
+    )
     where = tap.grammar.places.get("evaluation True", "")
     return Found(summary, {"passes": elsewhere[True], "differ by": differs}, proven=True, where=where)
 

@@ -54,7 +54,7 @@ def another_batch_is_used(lab: Lab) -> Found | None:
     lab.notes["A21"] = name
     if not name or name != before:
         return None
-    summary = f"The loss is that of `{name}`, and not of the batch that the loop was given: {told:.4g}, not {last.own[0]:.4g}."
+    summary = f"The loss is that of `{name}`, and not of the loop's batch: {told:.4g}, not {last.own[0]:.4g}."
     return Found(summary, {"variable": name, "loss used": told, "loss of the batch": last.own[0]}, proven=True)
 
 

@@ -13,7 +13,7 @@ from steepest.doctor.lab import Lab
 @cause(
     "A22",
     "graph-kept",
-    fix="Detach what goes on to the next step: states, running totals, lists of losses; then retain_graph is not needed.",
+    fix="Detach what goes on to the next step: states, totals, lists of losses; then retain_graph is not needed.",
     when=STEP,
     weight=EXACT,
     masks="A12 B C D",
@@ -32,7 +32,7 @@ def graph_kept(lab: Lab) -> Found | None:
     (first, (_, mark)), (_, (number, _)) = oldest[0], oldest[-1]
     if number < 0 or number >= mark or mark == 0 or any(one >= own for _, (one, own) in oldest):
         return None
-    summary = f"The loss of step {oldest[-1][0]} hangs on operations made before step {first}: its graph grows with each step."
+    summary = f"The loss of step {oldest[-1][0]} hangs on operations made before step {first}: its graph grows."
     evidence = {"oldest operation": number, "first since then": mark}
     return Found(summary, evidence, proven=True, where=lab.tap.grammar.places.get("backward", ""))
 
@@ -43,7 +43,7 @@ class Plain(torch.optim.Optimizer):
     def __init__(self, parameters: Any) -> None:
         super().__init__(parameters, {"lr": 0.02})
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Update."""
         for group in self.param_groups:
             for parameter in group["params"]:

@@ -43,7 +43,9 @@ def stepped_too_often(lab: Lab) -> Found | None:
     if gained is None:
         return None
     kind = type(made).__name__ if made is not None else "the schedule"
-    summary = f"The rate falls from {rates[0]:.2g} to {min(rates):.2g} within {len(rates)} batches: {kind} is stepped per batch."
+    summary = (
+        f"The rate falls to {min(rates) / rates[0]:.2g} of itself in {len(rates)} batches: {kind} is stepped per batch."
+    )
     return Found(summary, {"first rate": rates[0], "rate": rates[-1], **gained.evidence}, proven=True)
 
 

@@ -130,8 +130,8 @@ def begins_anew(lab: Lab) -> Found | None:
     The weights are trained, the optimizer's state is empty and its schedule is at its start; and what had been learned
     is lost in the first steps.
 
-    The same steps at a tenth of the rate, on a copy, keep it. It is suspected only: fine-tuning at too high a rate looks
-    the same.
+    The same steps at a tenth of the rate, on a copy, keep it. It is suspected only: fine-tuning at too high a rate
+    looks the same.
     """
     return _begins_anew(lab)
 
@@ -147,7 +147,7 @@ def _begins_anew(lab: Lab) -> Found | None:
     calm = None if not _trained(lab, first) else lab.replay(Change("rate x 0.1", rate=0.1), count=40)
     if calm is None or not calm.finite or early < JUMP * sum(calm.losses[2:12]) / 10 or not lab.licence():
         return None
-    summary = f"Trained weights, a new optimizer and a schedule at its start: the loss was {first:.3g} and is {losses[-1]:.3g}."
+    summary = f"Trained weights, a new optimizer and a new schedule: the loss was {first:.3g} and is {losses[-1]:.3g}."
     return Found(summary, {"first loss": first, "loss": losses[-1], "at a tenth of the rate": calm.late()})
 
 
@@ -156,7 +156,7 @@ def _trained(lab: Lab, first: float) -> bool:
     model = lab.twin()
     some = [module for module in model.modules() if callable(getattr(module, "reset_parameters", None))]
     for module in some:
-        module.reset_parameters()
+        getattr(module, "reset_parameters")()  # noqa: B009
     passes = lab.passes(1)
     return bool(some and passes) and float(lab.ask(model, passes[0]).detach()) > 1.3 * max(first, 1e-12)
 
