@@ -82,6 +82,7 @@ def _within_one(value: Tensor) -> Tensor:
 
 
 def _not_zero(value: Tensor) -> Tensor:
+    value = value if value.is_floating_point() else value.float()
     return torch.where(value.abs() < TINY, torch.full_like(value, TINY), value)
 
 
@@ -118,7 +119,7 @@ class Inside(TorchFunctionMode):
             args = (*args[:place], INSIDE[name](args[place]), *args[place + 1 :])
         elif name in DIVISIONS and len(args) > 1:
             place = 0 if name in ("__rtruediv__", "__rdiv__") else 1
-            if isinstance(args[place], Tensor) and args[place].is_floating_point():
+            if isinstance(args[place], Tensor):
                 args = (*args[:place], _not_zero(args[place]), *args[place + 1 :])
         elif name in POWERS and args and isinstance(args[0], Tensor) and name not in ("cdist", "std", "var"):
             args = (_apart(args[0]) if name in ("pow", "__pow__", "float_power") else args[0] + TINY, *args[1:])

@@ -36,7 +36,7 @@ def too_narrow(lab: Lab) -> Found | None:
     if lab.loss is None or lab.now < 55 or lab.event is not None or lab.gain > 0.85 or lab.scale is None:
         return None
     narrow, part = _narrowest(lab), roles(lab)
-    if narrow is None or narrow > NARROW or part.target is None or not part.known or not part.inputs:
+    if narrow is None or narrow > NARROW or part.target is None or part.target in part.inputs or not part.known:
         return None
     if "wide" not in lab.notes or lab.notes["wide"][0] != len(lab.history.first):
         lab.notes["wide"] = len(lab.history.first), _reference(lab, part.inputs)
