@@ -173,7 +173,10 @@ class Lab:
             return None
         key = (change.name, start.step, len(updates))
         if key not in self._replays:
-            self._replays[key] = replay(start, updates, self.loss, self.way, change)
+            made = _replayed(start, updates, self.loss, self.way, change)
+            if made is None:
+                return None
+            self._replays[key] = made
             self.replayed_steps += len(updates)
         return self._replays[key]
 
@@ -198,3 +201,13 @@ class Lab:
 
 def _close(a: float, b: float) -> bool:
     return a == b or abs(a - b) <= 0.02 * abs(b) or (a != a and b != b)
+
+
+def _replayed(start: Twin, updates: Sequence[Update], loss: Any, way: Way, change: Change) -> Replayed | None:
+    """Return a replay; None where the loss keeps a state whose graph only the loop itself cuts."""
+    try:
+        return replay(start, updates, loss, way, change)
+    except RuntimeError as error:
+        if "graph a second time" in str(error):
+            return None
+        raise

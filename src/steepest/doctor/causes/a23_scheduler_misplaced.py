@@ -122,7 +122,7 @@ def _from_the_start(lab: Lab, made: object) -> list[float]:
 def demo(run: Demo) -> None:
     """A rate that is to be halved each epoch is halved each batch."""
     model = run.network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     scheduler = lr_scheduler.StepLR(optimizer, 1, 0.5)
     doctor, data = run.watch(model, optimizer, entropy, scheduler), run.classes()
     for _ in range(6):

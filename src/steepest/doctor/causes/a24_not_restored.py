@@ -164,7 +164,7 @@ def _trained(lab: Lab, first: float) -> bool:
 def demo(run: Demo) -> None:
     """A run goes on, and the second moments were lost."""
     model, data = run.network(), run.classes()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for batch in run.batches(data, 4):
         optimizer.zero_grad()
         entropy(model, batch).backward()
