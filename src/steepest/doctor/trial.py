@@ -90,3 +90,12 @@ def probe(lab: Lab, twin: Twin, count: int = PROBE) -> float:
     passes = {id(each.of): each.of for update in lab.history.latest for each in update.backwards}
     losses = [float(lab.ask(twin.model, of).detach()) for of in list(passes.values())[-count:]]
     return sum(losses) / len(losses) if losses else math.nan
+
+
+READY = 0.8
+"""A model whose first loss is a smaller part of the best constant's knows something, and may well go slowly."""
+
+
+def knows(lab: Lab) -> bool:
+    """Return whether the model came with weights that know something."""
+    return lab.constant is not None and lab.history.losses[0] < READY * lab.constant

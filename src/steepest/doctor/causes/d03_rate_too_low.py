@@ -6,7 +6,7 @@ from steepest.doctor.cause import Found, cause
 from steepest.doctor.demo import Demo, entropy, train
 from steepest.doctor.lab import Lab
 from steepest.doctor.replay import Change
-from steepest.doctor.trial import better
+from steepest.doctor.trial import better, knows
 
 FACTORS = (10.0, 100.0, 1000.0)
 CRAWLS = 0.2
@@ -15,16 +15,13 @@ CRAWLS = 0.2
 BY = 0.25
 """What a higher rate has to gain beyond the whole run, in the steps of a replay."""
 
-READY = 0.8
-"""A model whose first loss is a smaller part of the best constant's knows something, and may well go slowly."""
-
 RISING = 1.5
 """A rate that has risen by so much over the second half of the run is in a warm-up."""
 
 
 def faster(lab: Lab) -> tuple[float, dict[str, float]] | None:
     """Return the factor of the rate that gets furthest, with the numbers; None where none gets far beyond the run."""
-    if lab.event is not None or lab.gain > CRAWLS or _knows(lab):
+    if lab.event is not None or lab.gain > CRAWLS or knows(lab):
         return None
     found = [(factor, better(lab, Change(f"rate x {factor:g}", rate=factor), BY)) for factor in FACTORS]
     healed = [(factor, each) for factor, each in found if each is not None and each.run - each.changed > BY * _all(lab)]
@@ -36,10 +33,6 @@ def faster(lab: Lab) -> tuple[float, dict[str, float]] | None:
 
 def _all(lab: Lab) -> float:
     return lab.scale or 0.0
-
-
-def _knows(lab: Lab) -> bool:
-    return lab.constant is not None and lab.history.losses[0] < READY * lab.constant
 
 
 def is_rising(lab: Lab) -> bool:

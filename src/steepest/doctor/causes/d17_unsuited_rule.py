@@ -9,7 +9,7 @@ from steepest.doctor.causes.d03_rate_too_low import FACTORS
 from steepest.doctor.demo import Demo, entropy, train
 from steepest.doctor.lab import Lab
 from steepest.doctor.replay import Change
-from steepest.doctor.trial import better
+from steepest.doctor.trial import better, knows
 from steepest.doctor.twin import Twin
 
 BY, SHARE = 0.15, 0.6
@@ -31,7 +31,12 @@ def needs_adam(lab: Lab) -> Found | None:
 
     Adam gets much further over the same batches, and no other rate of the present rule does.
     """
-    if lab.event is not None or not lab.sick or any("betas" in group for group in lab.optimizer.param_groups):
+    if (
+        lab.event is not None
+        or not lab.sick
+        or knows(lab)
+        or any("betas" in group for group in lab.optimizer.param_groups)
+    ):
         return None
     gains = [each for each in (better(lab, change, BY) for change in ADAM) if each is not None]
     if not gains:
