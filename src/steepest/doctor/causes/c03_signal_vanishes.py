@@ -62,4 +62,4 @@ def demo(run: Demo) -> None:
         if isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight, std=0.02 if run.faulty else layer.in_features**-0.5)
     rows: Rows = run.classes()
-    train(run, model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), entropy, run.batches(rows))
+    train(run, model, torch.optim.SGD(model.parameters(), lr=0.03, momentum=0.9), entropy, run.batches(rows))
