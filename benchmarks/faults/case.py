@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from faults.causes import CAUSES
 
-PARTS = ("dev", "blind", "healthy")
+PARTS = ("dev", "healthy", "blind")
 OPTIMIZERS = {"SGD": {"momentum": 0.9}, "Adam": {}, "AdamW": {}, "RMSprop": {}, "Adagrad": {}, "LBFGS": {}}
 """Name in torch.optim -> what a program would give besides the rate."""
 
@@ -154,6 +154,15 @@ def cases(part: str) -> tuple[Case, ...]:
 def every() -> dict[str, Case]:
     """Return name -> case, all parts."""
     return {case.name: case for part in PARTS for case in cases(part)}
+
+
+def named(name: str) -> Case:
+    """Return the case of that name; only the parts before the one that has it are read."""
+    for part in PARTS:
+        for case in cases(part):
+            if case.name == name:
+                return case
+    raise ValueError(f"No case is called {name!r}.")
 
 
 def chosen(part: str = "", prefix: str = "", forms: bool = False) -> list[Case]:

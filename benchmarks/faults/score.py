@@ -117,7 +117,7 @@ def wilson(part: float, runs: int) -> tuple[float, float]:
     z = 1.96
     middle = part + z * z / (2 * runs)
     half = z * math.sqrt(part * (1 - part) / runs + z * z / (4 * runs * runs))
-    return (middle - half) / (1 + z * z / runs), (middle + half) / (1 + z * z / runs)
+    return max(0.0, middle - half) / (1 + z * z / runs), (middle + half) / (1 + z * z / runs)
 
 
 def middle_delay(verdicts: Iterable[Verdict]) -> float:

@@ -2,10 +2,11 @@
 
 import sys
 from dataclasses import dataclass, field
+from types import ModuleType
 
 import pytest
 import torch
-from faults import harness
+from faults import case, harness
 from faults.case import Case, chosen, every, plant
 from faults.doctors import NAMES, doctor
 
@@ -80,8 +81,8 @@ def test_steepest_is_watched_through_its_contract(monkeypatch):
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("steepest", "start")])
 def test_opponents_do_not_change_the_run(name):
     backward = torch.Tensor.backward
-    case = every()["A02.too_late.digits.SGD.3"]
-    alone, watched = harness.run(case, "twin", "none", 3), harness.run(case, "twin", name, 3)
+    late = every()["A02.too_late.digits.SGD.3"]
+    alone, watched = harness.run(late, "twin", "none", 3), harness.run(late, "twin", name, 3)
     assert watched["final"] == alone["final"]
     assert not watched["error"]
     assert torch.Tensor.backward is backward
@@ -113,14 +114,14 @@ def test_names_that_are_not_there():
         plant("Z99", "digits SGD 1")
     with pytest.raises(ValueError, match="No doctor is called 'nobody'"):
         doctor("nobody", 0)
+    with pytest.raises(ValueError, match="No case is called 'Z'"):
+        case.named("Z")
     with pytest.raises(ValueError, match="No case of dev begins with 'Z'"):
         chosen("dev", "Z")
 
 
 def test_a_folder_is_collected(monkeypatch, tmp_path):
     """What lies in a folder of cases is found there, and a name can be given once."""
-    import faults.blind as folder
-
     (tmp_path / "written_later.py").write_text(
         "from faults.case import healthy, plant\n"
         "@plant('D01+B02', 'digits SGD 2', also='D04', onset=7, decidable=9)\n"
@@ -128,12 +129,12 @@ def test_a_folder_is_collected(monkeypatch, tmp_path):
         "@healthy('gpt Adam', scary=True)\n"
         "def calm(run):\n    'Nothing is wrong.'\n"
     )
-    monkeypatch.setattr(folder, "__path__", [str(tmp_path)])
-    from faults import case
-
-    case.cases.cache_clear()
+    folder = ModuleType("faults.trial")
+    folder.__path__ = [str(tmp_path)]
+    monkeypatch.setitem(sys.modules, "faults.trial", folder)
+    monkeypatch.setattr(case, "PARTS", ("trial",))
     try:
-        two, calm = chosen("blind")
+        two, calm = chosen("trial")
         assert (two.name, two.planted, two.onset, two.decidable) == ("D01+B02.two.digits.SGD.2", "D01+B02", 7, 9)
         assert two.causes == (("D01", "D04"), ("B02", "D04"))
         assert calm.name == "ok.calm.gpt.Adam"
@@ -141,8 +142,9 @@ def test_a_folder_is_collected(monkeypatch, tmp_path):
         assert not calm.causes
         with pytest.raises(ValueError, match="Two cases are called"):
             plant("D01+B02", "digits SGD 2")(two.program)
+        assert case.named(calm.name) is calm
     finally:
         case.cases.cache_clear()
-        sys.modules.pop("faults.blind.written_later", None)
+        sys.modules.pop("faults.trial.written_later", None)
         for name in ("D01+B02.two.digits.SGD.2", "ok.calm.gpt.Adam"):
             case._FOUND.pop(name, None)

@@ -29,7 +29,7 @@ def not_divided(run: Run) -> Measure:
     return lambda: run.task.measure(model)
 
 
-@plant("A12", "gpt SGD 3", "gpt SGD 2")
+@plant("A12", "gpt SGD 1", "gpt SGD 3", "gpt SGD 2")
 def within_a_batch(run: Run) -> Measure:
     """A batch is cut into pieces for lack of memory, and their mean losses are added up."""
     model = gpt.Gpt()

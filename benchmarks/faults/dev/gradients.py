@@ -246,9 +246,9 @@ def state_with_its_graph(run: Run) -> Measure:
     head = nn.Linear(16, 1)
     model.add_module("head", head)
     optimizer = OldSgd(model.parameters(), lr=0.05)
-    t = torch.arange(40 * 12 + 1) / 4
+    t = torch.arange(30 * 12 + 1) / 4
     series = (t.sin() + 0.5 * (2.3 * t).sin() + 0.05 * torch.randn(len(t)))[None, :, None].repeat(8, 1, 1)
-    pieces = [(series[:, i : i + 12], series[:, i + 1 : i + 13]) for i in range(0, 40 * 12, 12)]
+    pieces = [(series[:, i : i + 12], series[:, i + 1 : i + 13]) for i in range(0, 30 * 12, 12)]
     kept: list[Tensor | None] = [None]
 
     def loss_fn(model: Any, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -256,7 +256,7 @@ def state_with_its_graph(run: Run) -> Measure:
         return F.mse_loss(model.head(states), batch[1])
 
     doctor = run.watch(model, optimizer, loss=loss_fn)
-    for _ in range(3):
+    for _ in range(2):
         for piece in doctor(pieces):
             optimizer.zero_grad()
             loss_fn(model, piece).backward(retain_graph=run.faulty)

@@ -94,7 +94,7 @@ def out_of_step(run: Run) -> Measure:
     return lambda: cancer.test_loss(model)
 
 
-@plant("B06", "digits Adam 3", "conv AdamW 2", "digits SGD 1", decidable=31)
+@plant("B06", "conv SGD 1", "digits Adam 3", "conv AdamW 2", "digits SGD 1", decidable=31)
 def flipped(run: Run) -> Measure:
     """Part of the labels is drawn at random."""
     x, y, u, v = (conv if run.case.family == "conv" else digits).data()

@@ -15,7 +15,8 @@ from faults.loops import fit, scheduled, stepped
 
 
 @plant(
-    "D01", "digits SGD 3", "conv SGD 2", "gpt SGD 2", "tabular RMSprop 3", "flow AdamW 2", "recommender SGD 1",
+    "D01", "digits SGD 1", "conv Adam 1", "tabular AdamW 1", "gpt Adam 1", "digits SGD 3", "conv SGD 2", "gpt SGD 2",
+    "tabular RMSprop 3", "flow AdamW 2", "recommender SGD 1",
     "pinn SGD 2", "encoder Adam 3", "recurrent Adam 3",
     also="D02",
 )  # fmt: skip
@@ -27,7 +28,16 @@ def far_too_high(run: Run) -> Measure:
 
 
 @plant(
-    "D01", "digits Adam 3", "residual SGD 2", "autoencoder AdamW 2", "tabular SGD 3", also="D02", onset=60, decidable=60
+    "D01",
+    "conv SGD 1",
+    "tabular Adam 1",
+    "digits Adam 3",
+    "residual SGD 2",
+    "autoencoder AdamW 2",
+    "tabular SGD 3",
+    also="D02",
+    onset=60,
+    decidable=60,
 )
 def jumps(run: Run) -> Measure:
     """The rate jumps in mid-run, and stays."""
@@ -87,7 +97,8 @@ def too_high_at_the_end(run: Run) -> Measure:
 
 
 @plant(
-    "D03", "digits SGD 3", "digits Adam 2", "conv AdamW 3", "gpt Adam 2", "tabular RMSprop 2", "pinn SGD 3",
+    "D03", "digits SGD 1", "conv Adam 1", "gpt AdamW 1", "recurrent Adam 1", "digits SGD 3", "digits Adam 2",
+    "conv AdamW 3", "gpt Adam 2", "tabular RMSprop 2", "pinn SGD 3",
     "recommender Adam 2", "recurrent SGD 2", decidable=20,
 )  # fmt: skip
 def far_too_low(run: Run) -> Measure:

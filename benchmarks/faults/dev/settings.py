@@ -14,7 +14,9 @@ from faults.families.scores import cross_entropy, error_rate, squared
 from faults.loops import clipped, fit
 
 
-@plant("D07", "digits SGD 3", "gpt SGD 3", "recurrent SGD 2", "tabular SGD 2", decidable=20)
+@plant(
+    "D07", "digits SGD 1", "conv SGD 1", "digits SGD 3", "gpt SGD 3", "recurrent SGD 2", "tabular SGD 2", decidable=20
+)
 def norm_far_too_small(run: Run) -> Measure:
     """The norm that gradients are clipped to is a thousandth of what they have."""
     model = run.task.model()
@@ -83,7 +85,7 @@ def guard_of_losses(run: Run) -> Measure:
     return lambda: run.task.measure(model)
 
 
-@plant("D09", "digits AdamW 3", "gpt AdamW 2", "tabular AdamW 2", decidable=40)
+@plant("D09", "digits AdamW 1", "residual AdamW 1", "digits AdamW 3", "gpt AdamW 2", "tabular AdamW 2", decidable=40)
 def decay_far_too_high(run: Run) -> Measure:
     """Weight decay is a thousand times too high."""
     model = run.task.model()
@@ -91,7 +93,7 @@ def decay_far_too_high(run: Run) -> Measure:
     return fit(run, model, run.optimizer(model.parameters(), weight_decay=decay))
 
 
-@plant("D09", "conv SGD 3", "recurrent SGD 3", "digits SGD 2", decidable=40)
+@plant("D09", "tabular SGD 1", "conv SGD 3", "recurrent SGD 3", "digits SGD 2", decidable=40)
 def penalty_far_too_high(run: Run) -> Measure:
     """The penalty on the weights outweighs the loss."""
     model = run.task.model()
@@ -173,7 +175,7 @@ def second_moment_too_slow(run: Run) -> Measure:
     return lambda: run.task.measure(model)
 
 
-@plant("D14", "digits Adam 3", "gpt AdamW 3", "recurrent Adam 2", decidable=20)
+@plant("D14", "conv Adam 1", "tabular AdamW 1", "digits Adam 3", "gpt AdamW 3", "recurrent Adam 2", decidable=20)
 def epsilon_too_large(run: Run) -> Measure:
     """Epsilon is far above the root of the second moment."""
     model = run.task.model()

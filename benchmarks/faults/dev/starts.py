@@ -52,7 +52,7 @@ def copies_of_a_row(run: Run) -> Measure:
     return fit(run, model, run.optimizer(model.parameters()))
 
 
-@plant("C02", "digits SGD 3", "digits Adam 2", "tabular RMSprop 3", "flow Adam 3")
+@plant("C02", "digits RMSprop 1", "tabular SGD 1", "digits SGD 3", "digits Adam 2", "tabular RMSprop 3", "flow Adam 3")
 def too_wide(run: Run) -> Measure:
     """Weights are drawn with unit spread, whatever the number of inputs."""
     model = run.task.model()
@@ -88,7 +88,7 @@ def deep(width: int, layers: int, unit: type[nn.Module], sizes: tuple[int, int] 
     return nn.Sequential(nn.Linear(sizes[0], width), unit(), *inner, nn.Linear(width, sizes[1]))
 
 
-@plant("C03", "digits SGD 3", "digits Adam 2")
+@plant("C03", "digits RMSprop 1", "digits SGD 3", "digits Adam 2")
 def small_weights(run: Run) -> Measure:
     """A deep tanh network whose weights have a spread of 0.01."""
     model = deep(32, run.pick(3, 5, 8), nn.Tanh)

@@ -165,7 +165,7 @@ def extreme_targets(run: Run) -> Measure:
     return fit(run, model, run.optimizer(model.parameters()), train=loader(x, y))
 
 
-@plant("B12", "recommender SGD 2", "recommender AdamW 2", decidable=60)
+@plant("B12", "recommender Adam 1", "recommender SGD 2", "recommender AdamW 2", decidable=60)
 def ratings_of_a_robot(run: Run) -> Measure:
     """A few ratings are out of all range."""
     person, thing, rating = recommender.data()

@@ -188,7 +188,7 @@ def from_the_second_stage_on(run: Run) -> Measure:
     optimizer = run.optimizer(model.parameters())
     train = run.task.train()
     doctor = run.watch(model, optimizer, loss=gpt.next_letter)
-    for step, batch in enumerate(doctor(endless(train, 220))):
+    for step, batch in enumerate(doctor(endless(train, 160))):
         if step < 75 or not run.faulty:
             optimizer.zero_grad()
         gpt.next_letter(model, batch).backward()
