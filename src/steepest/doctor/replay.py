@@ -77,7 +77,7 @@ def replay(start: Twin, updates: Sequence[Update], loss: Any, way: Way, change: 
         way = replace(way, clip=change.clip)
     losses: list[float] = []
     for made, update in enumerate(updates):
-        _set(twin, update, change, change.rate if isinstance(change.rate, float) else change.rate(made))
+        _set(twin, update, change, change.rate(made) if callable(change.rate) else change.rate)
         change.before(twin, made)
         losses.append(_step(twin, update, loss, change, way))
         twin.step += 1

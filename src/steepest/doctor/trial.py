@@ -98,4 +98,4 @@ READY = 0.8
 
 def knows(lab: Lab) -> bool:
     """Return whether the model came with weights that know something."""
-    return lab.constant is not None and lab.history.losses[0] < READY * lab.constant
+    return bool(lab.history.losses) and lab.constant is not None and lab.history.losses[0] < READY * lab.constant

@@ -38,7 +38,7 @@ def _all(lab: Lab) -> float:
 def is_rising(lab: Lab) -> bool:
     """Return whether the rate is still in a warm-up."""
     rates = lab.history.rates
-    return rates[-1] > RISING * rates[len(rates) // 2]
+    return bool(rates) and rates[-1] > RISING * rates[len(rates) // 2]
 
 
 @cause("D03", "rate-too-low", fix="Raise the learning rate; ten times as high is tried in a few minutes.", weight=1.6)

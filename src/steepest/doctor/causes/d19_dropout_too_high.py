@@ -1,5 +1,8 @@
 """Dropout takes so much that little can be learned."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -15,18 +18,22 @@ MUCH, LITTLE = 0.5, 0.1
 """More is suspected; what is tried instead."""
 
 
+def _rates(model: nn.Module) -> Iterator[tuple[nn.Module, str, float]]:
+    """Yield each module that drops, the name of its rate, and the rate."""
+    for module in model.modules():
+        name = "p" if isinstance(module, KINDS) else "dropout"
+        rate: Any = getattr(module, name, None)
+        if isinstance(rate, float):
+            yield module, name, rate
+
+
 def _less(twin: Twin) -> None:
-    for module in twin.model.modules():
-        if isinstance(getattr(module, "p", None), float) and isinstance(module, KINDS):
-            module.p = min(module.p, LITTLE)
-        elif isinstance(getattr(module, "dropout", None), float):
-            module.dropout = min(module.dropout, LITTLE)
+    for module, name, rate in _rates(twin.model):
+        setattr(module, name, min(rate, LITTLE))
 
 
 def _most(model: nn.Module) -> float:
-    parts = [module.p for module in model.modules() if isinstance(module, KINDS)]
-    inside = [each for module in model.modules() if isinstance(each := getattr(module, "dropout", None), float)]
-    return max([*parts, *inside], default=0.0)
+    return max((rate for *_, rate in _rates(model)), default=0.0)
 
 
 @cause("D19", "dropout-too-high", fix="Lower dropout to 0.1 to 0.3.", weight=1.9, masks="D01 D02 D03 C12")
