@@ -20,8 +20,8 @@ class Change:
 
     prepare: what is done to the copy before it begins. rate: factor of all rates, or a function of how many steps of
     the replay are made. settings: what groups have instead.
-    before: what is done to the copy before a step, given how many are made. batch, loss: what each becomes. clip: largest length of the gradient; math.inf lifts the clipping of the loop.
-    inside: makes the context that losses and gradients are computed in.
+    before: what is done to the copy before a step, given how many are made. batch, loss: what each becomes. clip:
+    largest length of the gradient; math.inf lifts the clipping of the loop. inside: makes the context that losses and gradients are computed in.
     """
 
     name: str
