@@ -16,8 +16,8 @@ import steepest
 
 # Adding or removing a public name is a decision: it changes this list and the changelog.
 NAMES = [
-    "Plan", "Run", "Schedule", "Task", "column_mean", "dot", "eigenbasis", "epsilon", "everywhere", "examine", "exp", "fit",
-    "groups", "is_matrix",
+    "Plan", "Run", "Schedule", "Task", "column_mean", "dot", "eigenbasis", "epsilon", "everywhere", "examine", "exp",
+    "fit", "groups", "is_matrix",
     "largest", "log", "maximum", "mean", "minimum", "norm", "optim", "orthogonalize", "plan", "qr", "rms", "row_mean",
     "rule", "rules", "schedules", "sides", "sign", "size", "sort_columns", "sqrt", "square_total", "testing", "total",
     "transpose", "watch", "where",

@@ -19,9 +19,9 @@ class Change:
     """What is done differently in a replay.
 
     prepare: what is done to the copy before it begins. rate: factor of all rates, or a function of how many steps of
-    the replay are made. settings: what groups have instead.
-    before: what is done to the copy before a step, given how many are made. batch, loss: what each becomes. clip:
-    largest length of the gradient; math.inf lifts the clipping of the loop. inside: makes the context that losses and gradients are computed in.
+    the replay are made. settings: what groups have instead. before: what is done to the copy before a step, given how
+    many are made. batch, loss: what each becomes. clip: largest length of the gradient; math.inf lifts the clipping of
+    the loop. inside: makes the context that losses and gradients are computed in.
     """
 
     name: str
