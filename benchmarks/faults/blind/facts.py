@@ -12,7 +12,22 @@ from torch.utils.data import WeightedRandomSampler
 from faults.blind import nets
 from faults.blind.habits import train
 from faults.blind.worlds import (
-    Rows, arms, bars, dicts, drawn, echoes, filled, forms, jobs, library, made, repeated, series, tones, traces, tuples,
+    Rows,
+    arms,
+    bars,
+    dicts,
+    drawn,
+    echoes,
+    filled,
+    forms,
+    jobs,
+    library,
+    made,
+    repeated,
+    series,
+    tones,
+    traces,
+    tuples,
     world,
 )  # fmt: skip
 from faults.case import Measure, Run, plant
@@ -351,7 +366,7 @@ def one_batch_from_another_file(run: Run) -> Measure:
     doctor = run.watch(model, optimizer, loss=here.loss)
     for step, (x, y) in enumerate(doctor(repeated(here.data(), 120))):
         if run.faulty and step >= 60 and step % 20 == 0:
-            y = y.where(torch.arange(len(y)) != 3, 400.0)  # noqa: PLW2901
+            y = y.where(torch.arange(len(y)) != 3, 400.0)
         optimizer.zero_grad()
         here.loss(model, (x, y)).backward()
         optimizer.step()

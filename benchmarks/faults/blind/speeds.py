@@ -9,12 +9,23 @@ from torch.optim import lr_scheduler
 from faults.blind import nets
 from faults.blind.habits import train
 from faults.blind.worlds import (
-    arms, bars, classed, dicts, echoes, forms, made, near, repeated, series, tones, tuples, world,
+    bars,
+    classed,
+    dicts,
+    echoes,
+    forms,
+    made,
+    near,
+    repeated,
+    series,
+    tones,
+    tuples,
+    world,
 )  # fmt: skip
 from faults.case import Measure, Run, plant
 
 
-@plant("D01", "duties SGD 3", "pulses Adam 3", "inverse AdamW 2", "twins RMSprop 3")
+@plant("D01", "duties SGD 3", "inverse AdamW 2", "twins RMSprop 3")
 def rate_of_another_optimizer(run: Run) -> Measure:
     """The rate is one for another optimizer or another model: far too high."""
     by = {"SGD": run.pick(15, 25, 40), "Adam": 60, "AdamW": 25, "RMSprop": 60}[run.case.optimizer]
@@ -42,27 +53,27 @@ def plan_with_a_slip(run: Run) -> Measure:
     return _with(run, model, optimizer, scheduler, 140)
 
 
-@plant("D02", "radar SGD 2", "inverse RMSprop 1", "clinic AdamW 2", "spiral Adam 3", decidable=40)
+@plant("D02", "radar SGD 2", "inverse RMSprop 1", "clinic AdamW 2", decidable=40)
 def never_comes_to_rest(run: Run) -> Measure:
     """The rate is several times too high to settle, not to diverge."""
-    by = {"radar": 7, "inverse": 5, "clinic": 12, "spiral": 14}[run.case.family]
+    by = {"radar": 7, "inverse": 5, "clinic": 12}[run.case.family]
     model = world(run).model()
     return train(run, model, made(run, model, run.either(by, 0.5)), epochs=8)
 
 
-@plant("D03", "tones SGD 3", "lifetimes AdamW 2", "cloze Adam 3", "duties SGD 1")
+@plant("D03", "tones SGD 3", "lifetimes AdamW 2", "duties SGD 1")
 def rate_of_fine_tuning(run: Run) -> Measure:
     """A rate as for the last touch to a finished model."""
     model = world(run).model()
     return train(run, model, made(run, model, run.either(run.pick(1 / 15, 1 / 60, 1 / 500), 1)))
 
 
-@plant("D04", "cloze SGD 2", "clinic Adam 3", "reverse RMSprop 3")
+@plant("D04", "clinic Adam 3", "reverse RMSprop 3")
 def at_full_rate_at_once(run: Run) -> Measure:
     """A rate that needs a warmup has none."""
     here = world(run)
     model = here.model()
-    by = {"cloze": 3.0, "clinic": 8.0, "reverse": 6.0}[run.case.family]
+    by = {"clinic": 8.0, "reverse": 6.0}[run.case.family]
     optimizer = made(run, model, by)
     total = 120
 
@@ -72,7 +83,7 @@ def at_full_rate_at_once(run: Run) -> Measure:
     return _with(run, model, optimizer, lr_scheduler.LambdaLR(optimizer, rate), total)
 
 
-@plant("D05", "duties SGD 2", "cloze Adam 3", "weather RMSprop 3", decidable=25)
+@plant("D05", "duties SGD 2", "cloze Adam 3", decidable=25)
 def plan_for_a_shorter_run(run: Run) -> Measure:
     """The plan is for a tenth of the run, after which the rate is next to nothing."""
     model = world(run).model()
@@ -140,7 +151,7 @@ def clipped_to_next_to_nothing(run: Run) -> Measure:
             optimizer.zero_grad()
             here.loss(model, batch).backward()
             if run.case.family == "inverse":
-                nn.utils.clip_grad_value_(model.parameters(), run.either(1e-3, 50.0))
+                nn.utils.clip_grad_value_(model.parameters(), run.either(3e-4, 50.0))
             else:
                 nn.utils.clip_grad_norm_(model.parameters(), run.either(run.pick(0.1, 0.02, 0.01), 5.0))
             optimizer.step()
@@ -179,10 +190,10 @@ def loss_of_the_first_batches(run: Run) -> Measure:
     return lambda: here.measure(model)
 
 
-@plant("D09", "radar SGD 3", "tones AdamW 3", "spiral SGD 2")
+@plant("D09", "tones AdamW 3", "spiral SGD 2")
 def decay_of_one(run: Run) -> Measure:
     """Weight decay is as large as a rate."""
-    by = {"radar": 0.3, "tones": 12.0, "spiral": 0.06}[run.case.family]
+    by = {"tones": 12.0, "spiral": 0.06}[run.case.family]
     model = world(run).model()
     return train(run, model, made(run, model, weight_decay=run.either(by, 1e-4)))
 
@@ -236,14 +247,14 @@ def old_momentum_at_a_new_rate(run: Run) -> Measure:
                 optimizer.state.clear()
             else:
                 for state in optimizer.state.values():
-                    state["momentum_buffer"].mul_(run.pick(1, 2, 4))
+                    state["momentum_buffer"].mul_(run.pick(1, 4, 4))
         optimizer.zero_grad()
         here.loss(model, batch).backward()
         optimizer.step()
     return lambda: here.measure(model)
 
 
-@plant("D13", "weather Adam 3", "radar AdamW 2", onset=60)
+@plant("D13", "radar AdamW 3", onset=60)
 def second_moment_of_long_ago(run: Run) -> Measure:
     """Second moments hardly move; then the loss is weighed thirty times more."""
     here = world(run)
@@ -263,7 +274,7 @@ def second_moment_of_long_ago(run: Run) -> Measure:
     return lambda: here.measure(model)
 
 
-@plant("D14", "clinic Adam 3", "cloze AdamW 2", "counts RMSprop 2")
+@plant("D14", "clinic Adam 3", "counts RMSprop 2")
 def epsilon_of_one(run: Run) -> Measure:
     """Epsilon is larger than any gradient."""
     model = world(run).model()
@@ -287,11 +298,11 @@ def one_row_at_a_time(run: Run) -> Measure:
     return lambda: here.measure(model)
 
 
-@plant("D16", "tones SGD 3", "spiral Adam 2")
+@plant("D16", "tones SGD 3")
 def all_rows_at_once(run: Run) -> Measure:
     """A few epochs, each of them one batch of all rows."""
     here = world(run)
-    x, y = {"tones": tones, "spiral": arms}[run.case.family]()
+    x, y = tones()
     model = here.model()
     optimizer = made(run, model)
     doctor = run.watch(model, optimizer, loss=classed)
@@ -300,21 +311,15 @@ def all_rows_at_once(run: Run) -> Measure:
             optimizer.zero_grad()
             classed(model, batch).backward()
             optimizer.step()
-            if run.faulty and here.manner == "steps":
-                break
     return lambda: here.measure(model)
 
 
-@plant("D17", "cloze SGD 3", "reverse SGD 2", decidable=60)
+@plant("D17", "reverse SGD 2", decidable=60)
 def plain_descent(run: Run) -> Measure:
-    """A transformer, or a recurrent net, with embeddings of unlike size is left to plain SGD; the twin has Adam."""
+    """A recurrent net with small embeddings is left to plain SGD; the twin has Adam."""
     here = world(run)
     model = here.model()
-    if run.case.family == "cloze":
-        model.tokens.weight.data *= 0.02
-        model.places.data *= 0.02
-    else:
-        model.letters.weight.data *= 0.02
+    model.letters.weight.data *= 0.02
     if run.faulty:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     else:
