@@ -13,7 +13,7 @@ from steepest.doctor.lab import Lab
 from steepest.doctor.replay import Change, Replayed
 from steepest.doctor.source import is_classes
 
-APART, BY = 4.0, 0.1
+APART, BY = 8.0, 0.1
 """Variance between batches over that of random ones; part of the scale that shuffling has to gain."""
 
 
