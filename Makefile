@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check fix bench bench-gpu bench-reliability bench-pilot docs clean
+.PHONY: help demo test test-all check fix bench bench-gpu bench-reliability bench-pilot bench-faults docs clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 20
@@ -40,6 +40,9 @@ bench-gpu: .venv/made  ## values and speed of the kernels on a CUDA device
 
 bench-reliability: .venv/made  ## kills, signals, damage, full disks: what a run survives, about ten minutes
 	@$(BIN)/python benchmarks/reliability
+
+bench-faults: .venv/made  ## the doctor on planted faults and healthy controls, an hour and more
+	@$(BIN)/python benchmarks/faults run && $(BIN)/python benchmarks/faults score
 
 bench-pilot: .venv/made  ## the pilot against sweeps and opponents, and under stress; two hours the first time, then half of one
 	@for kind in adamw muon sgd standardised; do \
