@@ -81,7 +81,7 @@ def loaded_by_assignment(run: Run) -> Measure:
     return train(run, model, optimizer)
 
 
-@plant("A05", "tones Adam 2", "pulses SGD 3", also="A04")
+@plant("A05", "tones Adam 2", also="A04")
 def weights_reparametrised_later(run: Run) -> Measure:
     """Spectral norm is put on the convolutions after the optimizer was made, and the head is made anew."""
     model = world(run).model()
@@ -149,7 +149,7 @@ def all_convolutions_frozen(run: Run) -> Measure:
     return train(run, model, made(run, model))
 
 
-@plant("A06", "counts Adam 2", "duties SGD 3", onset=30)
+@plant("A06", "counts Adam 2", onset=30)
 def frozen_for_a_look(run: Run) -> Measure:
     """A look at the inputs' gradients after thirty batches freezes most of the model and does not thaw it."""
     here = world(run)

@@ -34,7 +34,7 @@ class Every(Trainer):
                     self.optimizer.step()
 
 
-@plant("A01", "clinic SGD 3", "spiral RMSprop 2")
+@plant("A01", "clinic SGD 3")
 def window_left_from_accumulating(run: Run) -> Measure:
     """A step is taken at every batch now, but gradients are still cleared once in a window of sixteen."""
     here = world(run)
@@ -46,7 +46,7 @@ def window_left_from_accumulating(run: Run) -> Measure:
     return lambda: here.measure(model)
 
 
-@plant("A01", "duties AdamW 3", "cloze SGD 2")
+@plant("A01", "duties AdamW 3")
 def one_of_two_optimizers(run: Run) -> Measure:
     """The trunk and the rest have an optimizer each, and only one is told to clear."""
     here = world(run)
@@ -66,7 +66,7 @@ def one_of_two_optimizers(run: Run) -> Measure:
     return lambda: here.measure(model)
 
 
-@plant("A01", "reverse SGD 2", "weather SGD 3", onset=40)
+@plant("A01", "reverse SGD 2", onset=40)
 def lost_when_the_loop_was_copied(run: Run) -> Measure:
     """The loop of the second phase was copied from the first one, less a line."""
     here = world(run)
@@ -193,7 +193,7 @@ def window_longer_than_the_epoch(run: Run) -> Measure:
     return lambda: here.measure(model)
 
 
-@plant("A12", "clinic SGD 3", "weather SGD 2")
+@plant("A12", "weather SGD 2")
 def windows_of_eight(run: Run) -> Measure:
     """Eight batches make a step, and their gradients are added."""
     here = world(run)
@@ -244,7 +244,7 @@ def of_places(model: nn.Module, sequence: tuple[Tensor, Tensor]) -> Tensor:
     return F.mse_loss(model(sequence[0]).squeeze(-1), sequence[1])
 
 
-@plant("A13", "ragged SGD 3", "ragged Adam 2")
+@plant("A13", "ragged Adam 2")
 def long_and_short_alike(run: Run) -> Measure:
     """Four sequences make a step: a mean of their means, where the mean of all places is wanted."""
     model = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 1))

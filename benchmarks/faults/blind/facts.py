@@ -74,7 +74,7 @@ def targets_that_found_no_match(run: Run) -> Measure:
     return train(run, model, made(run, model), data=Spoilt(world(run).data(), 70, change))
 
 
-@plant("B02", "radar SGD 3", "radar Adam 2")
+@plant("B02", "radar Adam 2")
 def column_in_milliseconds(run: Run) -> Measure:
     """One column is a time in other units than all others."""
 
@@ -107,7 +107,7 @@ def as_it_was_measured(run: Run) -> Measure:
     return lambda: _loss_of(here, model, tuple(column[kept:] for column in columns))
 
 
-@plant("B03", "spiral SGD 3", "weather SGD 2")
+@plant("B03", "weather SGD 2")
 def scaled_by_255_twice(run: Run) -> Measure:
     """Inputs are divided in the data set and again in the loader."""
     here = world(run)
@@ -188,7 +188,7 @@ class Reordered:
             yield self.x[rows], self.y[rows]
 
 
-@plant("B05", "radar Adam 3", "tones SGD 3", onset=64, decidable=90)
+@plant("B05", "radar Adam 3", onset=64, decidable=90)
 def shuffled_without_their_targets(run: Run) -> Measure:
     """A shuffle between epochs forgets the targets from the third epoch on."""
     x, y = {"radar": echoes, "tones": tones}[run.case.family](800)
@@ -297,7 +297,7 @@ def other_data_as_they_are(run: Run) -> Measure:
     return lambda: _loss_of(here, model, (u, v))
 
 
-@plant("B11", "radar Adam 3", "tones SGD 2", decidable=30)
+@plant("B11", "radar Adam 3", "tones SGD 1", decidable=30)
 def few_rows_many_times(run: Run) -> Measure:
     """The file was appended to itself: there are fewer rows in truth than it seems."""
     here = world(run)
@@ -308,7 +308,7 @@ def few_rows_many_times(run: Run) -> Measure:
     return train(run, model, made(run, model), data=tuples(x[rows], y[rows], size=25))
 
 
-@plant("B12", "weather SGD 3", "radar Adam 2")
+@plant("B12", "weather SGD 1", "radar Adam 2")
 def sensor_says_9999(run: Run) -> Measure:
     """A sensor that has no value says 9999; here in the units of the table."""
     here = world(run)

@@ -12,7 +12,7 @@ from faults.blind.worlds import drawn, echoes, made, near, repeated, tuples, wor
 from faults.case import Measure, Run, plant
 
 
-@plant("E01", "radar SGD 3", "spiral Adam 2")
+@plant("E01", "spiral Adam 1")
 def gradients_sent_as_halves(run: Run) -> Measure:
     """The loss is divided by many, gradients are sent as halves, and multiplied back: what is small is lost."""
     here = world(run)
@@ -243,7 +243,7 @@ def clipped_by_no_number(run: Run) -> Measure:
     return lambda: here.measure(model)
 
 
-@plant("E08", "duties SGD 3", "lifetimes SGD 2", onset=55)
+@plant("E08", "duties SGD 3", "weather SGD 2", onset=55)
 def bit_in_the_exponent(run: Run) -> Measure:
     """A bit of a weight turns over by itself."""
     here = world(run)

@@ -35,7 +35,7 @@ def sigmoid_and_then_logits(run: Run) -> Measure:
     return train(run, model, made(run, model))
 
 
-@plant("A08", "cloze Adam 2", "spiral SGD 3")
+@plant("A08", "cloze Adam 2")
 def softmax_in_the_loss(run: Run) -> Measure:
     """Somebody made probabilities of the logits before cross_entropy."""
     here = world(run)
@@ -118,7 +118,7 @@ class _Column(nn.Module):
         return self.body(x).unsqueeze(-1)
 
 
-@plant("A11", "weather AdamW 3", "counts RMSprop 3")
+@plant("A11", "counts RMSprop 3")
 def column_against_row(run: Run) -> Measure:
     """Outputs (rows, 1) meet targets (rows,) in a loss written by hand."""
     here = world(run)

@@ -43,7 +43,7 @@ def exponential_in_the_inner_loop(run: Run) -> Measure:
     return _planned(run, model, optimizer, scheduler, run.faulty, 6)
 
 
-@plant("A23", "cloze AdamW 2", "spiral SGD 3", decidable=25)
+@plant("A23", "cloze AdamW 2", decidable=25)
 def warmup_of_batches_by_epoch(run: Run) -> Measure:
     """One cycle over all batches is stepped once an epoch, so that the rate stays where it starts."""
     here = world(run)

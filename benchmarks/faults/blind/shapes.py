@@ -17,7 +17,7 @@ def each_weight(model: nn.Module) -> list[nn.Parameter]:
     return [each for each in model.parameters() if each.ndim > 1]
 
 
-@plant("C01", "radar Adam 3", "duties AdamW 2")
+@plant("C01", "radar Adam 3", "duties AdamW 1")
 def all_weights_alike(run: Run) -> Measure:
     """Weights begin as one number."""
     model = world(run).model()
@@ -37,7 +37,7 @@ def nothing_to_begin_with(run: Run) -> Measure:
     return train(run, model, made(run, model))
 
 
-@plant("C02", "duties RMSprop 3", "clinic AdamW 2")
+@plant("C02", "duties RMSprop 3", "clinic AdamW 1")
 def randn_as_it_is(run: Run) -> Measure:
     """Matrices begin as torch.randn gives them."""
     model = world(run).model()
@@ -135,7 +135,7 @@ def relu_on_the_output(run: Run) -> Measure:
     return train(run, model, made(run, model))
 
 
-@plant("C05", "duties SGD 3", "radar Adam 3", onset=25)
+@plant("C05", "radar Adam 3", onset=25)
 def one_step_too_far(run: Run) -> Measure:
     """At one batch biases are pulled far below zero by hand, and most units never come back."""
     here = world(run)
@@ -182,7 +182,7 @@ def two_at_a_time(run: Run) -> Measure:
     return train(run, model, made(run, model, 0.3), data=tuples(x[:400], y[:400], size=2), epochs=1)
 
 
-@plant("C08", "bars AdamW 3", "tones RMSprop 2", decidable=20)
+@plant("C08", "bars AdamW 3", "tones RMSprop 1", decidable=20)
 def momentum_of_another_library(run: Run) -> Measure:
     """The momentum of batch norm is given as other libraries mean it, or nearly 0."""
     momentum = run.either(run.pick(0.01, 0.004, 0.001), 0.1)
@@ -190,7 +190,7 @@ def momentum_of_another_library(run: Run) -> Measure:
     return train(run, model, made(run, model))
 
 
-@plant("C09", "cloze Adam 3", "clinic AdamW 2")
+@plant("C09", "cloze Adam 3", "clinic AdamW 1")
 def queries_and_keys_that_shout(run: Run) -> Measure:
     """Queries and keys begin so large that attention is all or nothing."""
     model = world(run).model()
@@ -221,7 +221,7 @@ def smoothed_over(run: Run) -> Measure:
     return train(run, model, made(run, model), loss=sorted_right, data=[papers()])
 
 
-@plant("C12", "spiral Adam 3", "radar AdamW 2")
+@plant("C12", "spiral Adam 3", "radar AdamW 1")
 def as_narrow_as_can_be(run: Run) -> Measure:
     """Two or three units, where a few dozen are needed."""
     here = world(run)

@@ -91,7 +91,7 @@ def loaded_for_inference(run: Run) -> Measure:
     return measure
 
 
-@plant("A17", "bars Adam 2", "tones SGD 3", decidable=25)
+@plant("A17", "tones SGD 3", decidable=25)
 def kinds_one_by_one(run: Run) -> Measure:
     """Other data are looked at in training mode, kind by kind: running statistics become those of the last kind."""
     here = world(run)
@@ -300,7 +300,7 @@ def padded_on_both_sides(run: Run) -> Measure:
     return measure
 
 
-@plant("A21", "radar Adam 3", "bars SGD 2", decidable=1)
+@plant("A21", "bars SGD 2", decidable=1)
 def iterator_made_anew(run: Run) -> Measure:
     """Steps are counted, and each asks a new iterator for its first batch; rows have a fixed order."""
     here = world(run)

@@ -27,7 +27,7 @@ from faults.blind.worlds import (
 from faults.case import Measure, Run, plant
 
 
-@plant("A08+D03", "tones AdamW 3", "tones SGD 2")
+@plant("A08+D03", "tones AdamW 3", "tones SGD 1")
 def shares_at_a_low_rate(run: Run) -> Measure:
     """A softmax before the loss, and a tenth or less of the rate."""
     model = world(run).model()
@@ -54,7 +54,7 @@ def folders_and_windows(run: Run) -> Measure:
     return lambda: here.measure(model)
 
 
-@plant("A04+D09", "duties AdamW 3", "clinic AdamW 2")
+@plant("A04+D09", "duties AdamW 3", "clinic AdamW 1")
 def left_out_and_decayed(run: Run) -> Measure:
     """One part is not in the optimizer; the others are decayed away."""
     model = world(run).model()
@@ -93,7 +93,7 @@ class _Halfblind(nets.Form):
         return super().tokens(number, torch.zeros_like(choice))
 
 
-@plant("A18+A23", "clinic Adam 3", "clinic SGD 3")
+@plant("A18+A23", "clinic Adam 3")
 def half_the_form_and_a_hasty_plan(run: Run) -> Measure:
     """Chosen fields do not reach the model, and a decay by epoch is applied by batch."""
     here = world(run)
@@ -164,7 +164,7 @@ def told_and_numb(run: Run) -> Measure:
     return train(run, model, optimizer, loss=run.either(_told, spelled))
 
 
-@plant("A01+B11", "radar SGD 3", "tones SGD 2")
+@plant("A01+B11", "tones SGD 2")
 def few_rows_never_cleared(run: Run) -> Measure:
     """Gradients are not cleared, and the rows are few that come again and again."""
     here = world(run)
