@@ -128,7 +128,7 @@ def two_optimizers(run: Run) -> Measure:
     model = here.model()
     slow = torch.optim.SGD(model.trunk.parameters(), lr=0.05, momentum=0.9)
     fast = torch.optim.Adam([*model.kind.parameters(), *model.amount.parameters()], lr=0.005)
-    doctor = run.watch(model, [slow, fast], loss=here.loss)
+    doctor = run.watch(model, slow, loss=here.loss)
     for batch in doctor(repeated(here.data(), 130)):
         for each in (slow, fast):
             each.zero_grad()

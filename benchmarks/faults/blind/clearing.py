@@ -54,7 +54,7 @@ def one_of_two_optimizers(run: Run) -> Measure:
     rest = [each for name, each in model.named_parameters() if name.startswith(("kind", "amount", "out"))]
     trunk = [each for each in model.parameters() if not any(each is other for other in rest)]
     slow, fast = made(run, trunk), made(run, rest)
-    doctor = run.watch(model, [slow, fast], loss=here.loss)
+    doctor = run.watch(model, slow, loss=here.loss)
     for batch in doctor(repeated(here.data(), 150)):
         loss = here.loss(model, batch)
         fast.zero_grad()

@@ -243,7 +243,7 @@ def clipped_by_no_number(run: Run) -> Measure:
     return lambda: here.measure(model)
 
 
-@plant("E08", "duties SGD 3", "weather SGD 2", onset=55)
+@plant("E08", "duties SGD 3", "radar SGD 2", onset=55)
 def bit_in_the_exponent(run: Run) -> Measure:
     """A bit of a weight turns over by itself."""
     here = world(run)

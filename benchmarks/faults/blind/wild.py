@@ -525,7 +525,7 @@ def norms_kept_as_they_are(run: Run) -> Measure:
     model.bn1.requires_grad_(False)
     model.bn2.requires_grad_(False)
     x, y = bars(300, 340)
-    optimizer = made(run, [each for each in model.parameters() if each.requires_grad], 0.2)
+    optimizer = made(run, [each for each in model.parameters() if each.requires_grad], 0.03)
     doctor = run.watch(model, optimizer, loss=classed)
     for batch in doctor(repeated(tuples(3 * x + 1, y, size=8), 90)):
         optimizer.zero_grad()
