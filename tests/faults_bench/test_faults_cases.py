@@ -50,6 +50,18 @@ def test_the_healthy_part():
     assert {case.family for case in controls} == set(NAMES)
 
 
+def test_the_blind_part():
+    """Enough plants, causes, pairs of faults, and controls, half of which look sick."""
+    found = cases("blind")
+    plants, controls = [case for case in found if case.causes], [case for case in found if not case.causes]
+    assert len(plants) >= 130
+    assert len({ids[0] for case in plants for ids in case.causes}) >= 55
+    assert sum(len(case.causes) > 1 for case in plants) >= 8
+    assert {case.severity for case in plants} == {1, 2, 3}
+    assert len(controls) >= 70
+    assert sum(case.scary for case in controls) >= len(controls) / 2
+
+
 def test_every_case_is_well_formed():
     for case in every().values():
         assert case.program.__doc__, f"{case.name} does not say what it is"
