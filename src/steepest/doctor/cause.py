@@ -64,8 +64,12 @@ class Cause:
         return (inspect.getdoc(self.look) or "").partition("\n\n")[2]
 
     def explains(self, other: "Cause") -> bool:
-        """Return whether the other is but a symptom where this one is the cause."""
-        return other.id != self.id and (other.id in self.masks or other.id[0] in self.masks)
+        """Return whether the other is but a symptom where this one is the cause.
+
+        A class is explained without its invariants: where one does not hold, that is a fault beside the other.
+        """
+        whole_class = other.id[0] in self.masks and other.weight < EXACT
+        return other.id != self.id and (other.id in self.masks or whole_class)
 
 
 def cause(

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from torch import nn
@@ -211,14 +211,24 @@ class _Guarded:
         return False
 
 
-def watch(model: nn.Module, optimizer: Optimizer, loss: Any = None, scheduler: Any = None) -> Doctor:
+def watch(
+    model: nn.Module, optimizer: Optimizer | Sequence[Optimizer], loss: Any = None, scheduler: Any = None
+) -> Doctor:
     """Return a doctor for a loop of your own; the loop stays as it is, but for `for batch in doctor(loader)`.
 
-    loss: loss(model, batch) -> a scalar tensor, the one that the loop uses. Without it, all is found that needs no
-    experiment. scheduler: of the rate, if there is one. `doctor.findings` says what is wrong, best first: [] where
-    nothing is. The run is watched only: weights, optimizer, random numbers and data stay as they would be without.
+    optimizer: of several, the first is watched; the others are seen as they step. loss: loss(model, batch) -> a scalar
+    tensor, the one that the loop uses; without it, all is found that needs no experiment. scheduler: of the rate, if
+    there is one. `doctor.findings` says what is wrong, best first: [] where nothing is. The run is watched only: weights, optimizer, random numbers and data stay as they would be without.
     """
-    return Doctor(model, optimizer, loss, scheduler)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is of type {type(model).__name__}; expected a torch.nn.Module.")
+    several: list[Any] = list(optimizer) if isinstance(optimizer, list | tuple) else [optimizer]
+    if not several or not all(isinstance(each, Optimizer) for each in several):
+        kinds = ", ".join(type(each).__name__ for each in several) or "nothing"
+        raise TypeError(f"optimizer is a torch.optim.Optimizer, or a list of them; received {kinds}.")
+    if loss is not None and not callable(loss):
+        raise TypeError(f"loss is a function, loss(model, batch) -> scalar; received {type(loss).__name__}.")
+    return Doctor(model, several[0], loss, scheduler)
 
 
 def _is_due(step: int) -> bool:

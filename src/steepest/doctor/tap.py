@@ -198,7 +198,7 @@ def _leave(handles: list[Any]) -> None:
     """Take hooks away; the last tap takes what stands in for torch's own functions with it."""
     while handles:
         handles.pop().remove()
-    if not _taps:
+    if not any(True for _ in _taps):  # one that is just being collected still counts in its length
         torch.autograd.backward = _backward
         if _clip is not None:
             clip_grad._clip_grads_with_norm_ = _clip

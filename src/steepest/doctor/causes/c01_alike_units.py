@@ -22,8 +22,8 @@ def units_alike(lab: Lab) -> Found | None:
     """The loss falls a little and stays there, or not at all.
 
     At the start all rows of a weight matrix were the same, and they still nearly are: its units compute, and learn, the
-    same. Where they have come apart, as zeros at the end of a branch or of an adapter do, nothing is wrong. A replay with
-    these weights drawn at random gains more.
+    same. Where they have come apart, as zeros at the end of a branch or of an adapter do, nothing is wrong. A replay
+    with these weights drawn at random gains more.
     """
     if lab.loss is None or lab.gain > 0.9:
         return None

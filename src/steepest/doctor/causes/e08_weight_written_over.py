@@ -33,7 +33,7 @@ def written_over(lab: Lab) -> Found | None:
 def written_over_now(lab: Lab) -> Found | None:
     """The loss is not finite from one step on, and nothing explains it.
 
-    As above.
+    Two replays agree with each other, and with the run up to the jump; there, one tensor of the run is another.
     """
     if lab.event is None or lab.loss is None:
         return None
