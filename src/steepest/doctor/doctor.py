@@ -218,7 +218,10 @@ def watch(
 
     optimizer: of several, the first is watched; the others are seen as they step. loss: loss(model, batch) -> a scalar
     tensor, the one that the loop uses; without it, all is found that needs no experiment. scheduler: of the rate, if
-    there is one. `doctor.findings` says what is wrong, best first: [] where nothing is. The run is watched only: weights, optimizer, random numbers and data stay as they would be without.
+    there is one.
+
+    `doctor.findings` says what is wrong, best first: [] where nothing is. The run is watched only: weights, optimizer,
+    random numbers and data stay as they would be without.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is of type {type(model).__name__}; expected a torch.nn.Module.")

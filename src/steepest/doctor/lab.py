@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -26,6 +27,9 @@ HUGE = 100.0
 
 HALF = 0.5
 """What a run that goes well gains."""
+
+SWINGS = 0.1
+"""Part of the steps at which a loss that swings about zero changes its sign."""
 
 PROOF = 12
 """Steps that have to come out as they did for replays to mean anything."""
@@ -132,13 +136,20 @@ class Lab:
 
     @property
     def sick(self) -> bool:
-        """Whether less than half was gained: a gate for what is looked for only where training does not go well."""
-        return self.gain < HALF
+        """Whether less than half was gained: a gate for what is looked for only where training does not go well.
+
+        A loss that swings about zero, as one of rewards does, says nothing of that.
+        """
+        return self.gain < HALF and not self._swings()
+
+    def _swings(self) -> bool:
+        losses = self.history.losses
+        return sum(a * b < 0 for a, b in pairwise(losses)) > SWINGS * len(losses)
 
     def late(self, count: int = 8) -> float:
-        """Return the mean of the last losses, at most a quarter of all."""
+        """Return the median of the last losses, at most a quarter of all; NaN where the last is not finite."""
         last = self.history.losses[-min(count, max(1, self.now // 4)) :]
-        return sum(last) / len(last) if last else math.nan
+        return median(last) if last and math.isfinite(last[-1]) else math.nan
 
     @property
     def way(self) -> Way:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import Any
 
 import torch
@@ -64,9 +65,9 @@ class Replayed:
         return all(math.isfinite(loss) for loss in self.losses)
 
     def late(self, count: int = 8) -> float:
-        """Return the mean of the last losses; infinite where one is not finite."""
+        """Return the median of the last losses; infinite where one is not finite."""
         last = self.losses[-count:]
-        return sum(last) / len(last) if last and self.finite else math.inf
+        return median(last) if last and self.finite else math.inf
 
 
 def replay(start: Twin, updates: Sequence[Update], loss: Any, way: Way, change: Change = AS_IT_WAS) -> Replayed:

@@ -57,7 +57,8 @@ def _to_predict(seen: Anatomy, series: Tensor) -> bool:
     wanted = series[:, 1:].detach()
     if bool((wanted == series[:, :-1]).float().mean() > SHIFTED):
         return False
-    compared = [each for call in seen.seen.calls for each in call.inputs if not each.requires_grad]
+    judging = [call for call in seen.seen.calls if any(each.requires_grad for each in call.inputs)]
+    compared = [each for call in judging for each in call.inputs if not each.requires_grad]
     given = {(each.data_ptr(), each.numel()) for each in seen.inputs}
     others = [each for each in tensors(seen.of.batch) if each is not series]
     for each in (*compared, *others):

@@ -13,8 +13,9 @@ from steepest.doctor.lab import Lab
 from steepest.doctor.replay import Change, Replayed
 from steepest.doctor.source import is_classes
 
-APART, BY = 8.0, 0.1
-"""Variance between batches over that of random ones; part of the scale that shuffling has to gain."""
+APART, INPUTS, BY = 8.0, 20.0, 0.1
+"""Variance between batches over that of random ones, of targets and of inputs, which a batch may well change as a whole;
+part of the scale that shuffling has to gain."""
 
 
 @cause(
@@ -40,7 +41,7 @@ def sorted_rows(lab: Lab) -> Found | None:
     part = roles(lab)
     column = rows[part.target if part.target is not None else 0]
     apart = _apart(column, max(2, len(rows[0]) // len(passes)))
-    if apart < APART:
+    if apart < (INPUTS if part.target is None else APART):
         return None
     told = _trial(lab, rows, apart)
     if told is None or lab.scale is None:

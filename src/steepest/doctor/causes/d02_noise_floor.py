@@ -10,8 +10,8 @@ from steepest.doctor.trial import better, later
 
 FIX = "Let the rate decay to nearly nothing by the end of the run, or lower it by three to ten times."
 
-FALLS = 0.6
-"""Part of its late loss that a run loses at a tenth of the rate; healthy ones at a constant rate lose up to that."""
+FALLS = 0.75
+"""Part of its late loss that a run loses at a tenth of the rate; healthy ones at a constant rate lose up to 0.6."""
 
 FAR = 0.3
 """Part of the best constant's loss above which there is something left to gain."""
