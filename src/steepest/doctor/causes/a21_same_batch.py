@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from steepest.doctor.anatomy import seldom
-from steepest.doctor.cause import EXACT, MARK, REPLAYED, STEP, Found, cause
+from steepest.doctor.cause import EXACT, MARK, STATISTIC, STEP, Found, cause
 from steepest.doctor.data import filled, rows
 from steepest.doctor.demo import Demo, entropy
 from steepest.doctor.grammar import OWN
@@ -155,7 +155,7 @@ def _longer(source: Any, batch: Any, count: int) -> int | None:
     return max(lengths, default=None)
 
 
-@cause("A21", "same-batch-again", fix=FIX, when=MARK, weight=REPLAYED, masks="B05 B11 D20")
+@cause("A21", "same-batch-again", fix=FIX, when=MARK, weight=0.9 * STATISTIC, masks="B05 D20")
 def few_rows_come_again(lab: Lab) -> Found | None:
     """The training loss goes to zero at once, and nothing is learned of other data.
 

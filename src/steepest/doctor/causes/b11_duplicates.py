@@ -23,7 +23,7 @@ TOGETHER = 0.3
     fix="Remove copies before the data are split, and see whether a join has multiplied them.",
     when=MARK,
     weight=STATISTIC,
-    masks="D15 D20 D21",
+    masks="A21 D15 D20 D21",
 )
 def duplicate_rows(lab: Lab) -> Found | None:
     """The training loss falls to nothing, and validation soon gets worse: there are few different rows.
