@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from steepest.doctor.aside import aside
 from steepest.doctor.cause import EVENT, EXACT, IDLE, MARK, STEP, Cause, Found, checks
 from steepest.doctor.fresh import compare
-from steepest.doctor.history import LAST, History, Update, Visit
+from steepest.doctor.history import LAST, History, Pass, Update, Visit
 from steepest.doctor.lab import Lab
 from steepest.doctor.rises import Rises
 from steepest.doctor.tap import Tap
@@ -57,6 +57,7 @@ class Doctor:
         self._due = list(MARKS)
         self._sign: tuple[Any, ...] = ()
         self._curious, self._alarms = 0, 0
+        self._opened: bool | None = None
 
     def __call__(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yield the batches, and watch what is done with them."""
@@ -99,7 +100,7 @@ class Doctor:
                 self._look(MARK)
         if self._tap.unstepped > 2 and (self._tap.unstepped in (3, 4) or self._tap.unstepped % 8 == 0):
             self._look(IDLE)
-        self._tap.batch(batch)
+        self._tap.batch(opened(batch) if self._opened else batch)
 
     def _take_snapshot(self) -> None:
         if self.lab.loss is None:
@@ -125,10 +126,21 @@ class Doctor:
             self.lab.start = Twin(self.lab.start.model, self.lab.start.optimizer, 0)
         if self.lab.loss is not None and update.backwards and not update.closure:
             with self._guarded("fresh gradient"):
+                self._open(update)
                 self.lab.fresh.append(compare(self.model, self.lab.stepped(), self.lab.loss, update, self.lab.modes))
         self._look(STEP)
         self.lab.update = None
         self.lab.notes.pop("anatomy", None)
+
+    def _open(self, update: Update) -> None:
+        """See once whether the loop gives loss= what a batch of one thing holds: loaders wrap a tensor in a list."""
+        of = update.backwards[0].of
+        if self._opened is not None or not isinstance(of.batch, list | tuple) or len(of.batch) != 1:
+            return
+        self._opened = fails(self.lab, of, of.batch) and not fails(self.lab, of, of.batch[0])
+        if self._opened:
+            for backward in update.backwards:
+                backward.of.batch = opened(backward.of.batch)
 
     def _is_sampled(self, update: Update) -> bool:
         """Return whether checks look at this step: at set times, and where the loop goes another way than before."""
@@ -232,6 +244,20 @@ def watch(
     if loss is not None and not callable(loss):
         raise TypeError(f"loss is a function, loss(model, batch) -> scalar; received {type(loss).__name__}.")
     return Doctor(model, several[0], loss, scheduler)
+
+
+def opened(batch: Any) -> Any:
+    """Return the one thing that a batch holds; the batch where it holds several."""
+    return batch[0] if isinstance(batch, list | tuple) and len(batch) == 1 else batch
+
+
+def fails(lab: Lab, of: Pass, batch: Any) -> bool:
+    """Return whether loss= cannot be asked of a batch in this form."""
+    try:
+        lab.ask(lab.twin(), of, batch)
+    except Exception:  # whatever a loss raises at what it was not made for
+        return True
+    return False
 
 
 def _is_due(step: int) -> bool:

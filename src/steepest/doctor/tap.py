@@ -104,8 +104,6 @@ class Tap:
         run()
         self.grammar.backward_ends(self._touched)
         if self._touched and self.current is not None:
-            if not stale and self._window and self._window[-1].of is not self.current:
-                self._window = []  # cleared, and not used: a scaler that skips, a guard
             self._window.append(Backward(self.current, loss.detach(), stale, self._model.training))
             self.unstepped += 1
             del self._window[:-LONGEST]

@@ -43,6 +43,8 @@ def mean_of_means(lab: Lab) -> Found | None:
         return None
     if len({id(each.of) for each in update.backwards}) < len(update.backwards) or not seldom(lab, "A13", 3):
         return None
+    if not all(each.stale for each in update.backwards[1:]):
+        return None  # gradients of before were cleared, as where a scaler skips
     found = _weights(lab, [each.of for each in update.backwards], [each.value for each in update.backwards])
     before = lab.notes.get("A13")
     lab.notes["A13"] = found

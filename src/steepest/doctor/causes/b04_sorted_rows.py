@@ -14,8 +14,8 @@ from steepest.doctor.replay import Change, Replayed
 from steepest.doctor.source import is_classes
 
 APART, INPUTS, BY = 8.0, 20.0, 0.1
-"""Variance between batches over that of random ones, of targets and of inputs, which a batch may change as a whole; part
-of the scale that shuffling has to gain."""
+"""Variance between batches over that of random ones: of targets, and of inputs, which a batch may change as a whole.
+Part of the scale that shuffling has to gain."""
 
 
 @cause(

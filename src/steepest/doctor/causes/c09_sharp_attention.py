@@ -71,9 +71,6 @@ class _Scores(TorchFunctionMode):
         if name == "scaled_dot_product_attention" and len(args) > 2:
             scores = args[0] @ args[1].transpose(-1, -2) * args[0].shape[-1] ** -0.5
             args = (args[0] * self._factor(scores), *args[1:])
-        elif name == "multi_head_attention_forward":
-            with self:
-                return func(*args, **(kwargs or {}))
         elif name == "softmax" and args and isinstance(args[0], Tensor) and args[0].ndim > 2 and args[0].shape[-1] > 2:
             args = (args[0] * self._factor(args[0]), *args[1:])
         return func(*args, **(kwargs or {}))
