@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 
 from steepest import events, pilot
 from steepest.data import Source, open_source, to_device
-from steepest.doctor.attended import Attended, keep, sentences
+from steepest.doctor.attended import Attended, keep
+from steepest.doctor.examine import describe
 from steepest.loggers import Loggers
 from steepest.loop import Factor, Loss, Run, checks, settings
 from steepest.loop.about import About
@@ -137,7 +138,7 @@ def fit(  # noqa: PLR0913
     minutes. The last `keep` checkpoints and the best are kept. resume: "auto": go on exactly from the newest sound
     checkpoint in `out`; "never": refuse a folder that holds a run.
     repair: "off": the doctor watches, and says what goes wrong and why (`result.findings`, and `incidents/` in `out`);
-    it repairs nothing. It costs some 0.1 ms a step, and replays where training does not go well. None: nobody watches.
+    it repairs nothing. It costs a look at each step, and replays where training does not go well. None: nobody watches.
     log: show progress; or where else to write numbers: "tensorboard", "wandb", "mlflow", "trackio", a function(row), or
     a list of these; False: show nothing.
 
@@ -183,7 +184,7 @@ def _teller(sitting: Sitting, folder: Folder | None) -> Callable[[Finding], None
     """Return what tells of a finding: to the user, in the event file, and as an incident."""
 
     def tell(finding: Finding) -> None:
-        sitting.view.say(sentences(finding))
+        sitting.view.say("\n".join(describe(finding)))
         sitting.journal.finding(asdict(finding))
         if folder is not None:
             try:

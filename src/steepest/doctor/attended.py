@@ -12,7 +12,6 @@ from torch.optim import Optimizer
 
 from steepest.data import Source, to_device
 from steepest.doctor.doctor import watch
-from steepest.doctor.examine import describe
 from steepest.loop import Loss
 from steepest.record import Finding
 
@@ -73,8 +72,3 @@ def keep(finding: Finding, folder: Path) -> Path:
     finally:
         beside.unlink(missing_ok=True)
     return path
-
-
-def sentences(finding: Finding) -> str:
-    """Return a finding in words."""
-    return "\n".join(describe(finding))

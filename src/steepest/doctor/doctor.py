@@ -15,7 +15,7 @@ from steepest.doctor.history import LAST, History, Pass, Update, Visit
 from steepest.doctor.lab import Lab
 from steepest.doctor.rises import Rises
 from steepest.doctor.tap import Tap
-from steepest.doctor.twin import Twin, modes_of
+from steepest.doctor.twin import Twin, modes_of, set_modes
 from steepest.record import Finding
 
 SAMPLED = (0, 1, 2, 4, 7, 12, 20, 35, 60, 100, 160, 250, 400, 600, 1000, 1600, 2500, 4000, 6000)
@@ -47,7 +47,7 @@ class Doctor:
         sampled = [each for each in trained if id(each) in held] or trained
         self._tap = Tap(self.model, optimizer, sampled[:1] + sampled[1:][-2:])
         self.lab = Lab(self.model, optimizer, loss, History(), self._tap)
-        self.scheduler = self.lab.scheduler = scheduler
+        self.lab.scheduler = scheduler
         self._tap.before_step, self._tap.after_step = self._before_step, self._after_step
         self._rises = Rises()
         self._found: dict[Cause, tuple[int, Found]] = {}
@@ -123,7 +123,7 @@ class Doctor:
             return
         self.lab.update, self.lab.modes = update, modes_of(self.model)
         if update.step == 0 and self.lab.start is not None:
-            self.lab.start = Twin(self.lab.start.model, self.lab.start.optimizer, 0)
+            set_modes(self.lab.start.model, self.lab.modes)  # a loop may call train() after it was given a batch
         if self.lab.loss is not None and update.backwards and not update.closure:
             with self._guarded("fresh gradient"):
                 self._open(update)
@@ -161,9 +161,12 @@ class Doctor:
         self.lab.history.add(update)
         update.left = {}
         self._tap.grammar.listen = self._curious > 0 or _is_due(update.step + 1)
-        losses = self.lab.history.losses
+        history = self.lab.history
         if self.lab.event is None:
-            self.lab.event = self._rises.look(losses) if math.isfinite(losses[-1]) else update.step
+            if not math.isfinite(history.losses[-1]):
+                self.lab.event = update.step
+            elif not history.swings:
+                self.lab.event = self._rises.look(history.losses)
             if self.lab.event is not None:
                 self._look(EVENT)
 

@@ -12,6 +12,9 @@ from torch import Tensor
 FIRST, LAST = 60, 120
 """Batches that are remembered of the beginning, and of what was lately."""
 
+SWINGS = 0.1
+"""Part of the steps at which a loss that swings about zero changes its sign."""
+
 ROOM = 64 * 2**20
 """Bytes that remembered batches may have, where they are larger than the model."""
 
@@ -82,29 +85,36 @@ class Update:
 
 @dataclass
 class History:
-    """All losses, and the updates whose batches are remembered: the first ones and the latest."""
+    """All losses, and the updates whose batches are remembered: the first ones and the latest.
+
+    turns: how often the loss has changed its sign.
+    """
 
     room: int = ROOM
     losses: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     first: list[Update] = field(default_factory=list)
     latest: deque[Update] = field(default_factory=deque)
-    passes: int = 0
-    _bytes: int = 0
+    turns: int = 0
 
     def add(self, update: Update) -> None:
         """Take in an update."""
-        self.losses.append(update.loss)
+        loss = update.loss
+        self.turns += bool(self.losses) and loss * self.losses[-1] < 0
+        self.losses.append(loss)
         self.rates.append(max(update.rates, default=0.0))
-        self.passes += len({id(backward.of) for backward in update.backwards})
         size = sum(size_of(backward.of.batch) for backward in update.backwards)
-        self._bytes += size
         most = max(2, min(LAST, self.room // max(1, size)))
         if len(self.first) < min(FIRST, most):
             self.first.append(update)
         self.latest.append(update)
         while len(self.latest) > most:
             self.latest.popleft()
+
+    @property
+    def swings(self) -> bool:
+        """Whether the loss swings about zero, as one of rewards does: then it does not say how well training goes."""
+        return self.turns > SWINGS * self.steps
 
     @property
     def steps(self) -> int:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -27,9 +26,6 @@ HUGE = 100.0
 
 HALF = 0.5
 """What a run that goes well gains."""
-
-SWINGS = 0.1
-"""Part of the steps at which a loss that swings about zero changes its sign."""
 
 PROOF = 12
 """Steps that have to come out as they did for replays to mean anything."""
@@ -58,7 +54,6 @@ class Lab:
         self.scheduler: Any = None
         self.visits: list[Visit] = []
         self.notes: dict[Any, Any] = {}
-        self.replayed_steps = 0
         self._replays: dict[tuple[str, int, int], Replayed] = {}
 
     @property
@@ -136,15 +131,8 @@ class Lab:
 
     @property
     def sick(self) -> bool:
-        """Whether less than half was gained: a gate for what is looked for only where training does not go well.
-
-        A loss that swings about zero, as one of rewards does, says nothing of that.
-        """
-        return self.gain < HALF and not self._swings()
-
-    def _swings(self) -> bool:
-        losses = self.history.losses
-        return sum(a * b < 0 for a, b in pairwise(losses)) > SWINGS * len(losses)
+        """Whether less than half was gained: a gate for what is looked for only where training does not go well."""
+        return self.gain < HALF and not self.history.swings
 
     def late(self, count: int = 8) -> float:
         """Return the median of the last losses, at most a quarter of all; NaN where the last is not finite."""
@@ -188,7 +176,6 @@ class Lab:
             if made is None:
                 return None
             self._replays[key] = made
-            self.replayed_steps += len(updates)
         return self._replays[key]
 
     def go_on(self, start: Twin, updates: Sequence[Update], change: Change) -> Replayed:
@@ -196,7 +183,6 @@ class Lab:
         key = (change.name, -1 - self.now, len(updates))
         if key not in self._replays:
             self._replays[key] = replay(start, updates, self.loss, self.way, change)
-            self.replayed_steps += len(updates)
         return self._replays[key]
 
     def licence(self, start: Twin | None = None) -> bool:

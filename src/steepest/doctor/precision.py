@@ -131,7 +131,3 @@ class Inside(TorchFunctionMode):
 
 def _apart(value: Tensor) -> Tensor:
     return torch.where(value.abs() < TINY, value + TINY, value) if value.is_floating_point() else value
-
-
-INSIDE_ALL = Change("functions kept where they are finite", inside=Inside)
-"""A replay in which no logarithm, root or quotient is taken where it or its derivative is not finite."""

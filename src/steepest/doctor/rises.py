@@ -31,8 +31,6 @@ class Rises:
         """Take in the losses so far; None where nothing has risen, or not for long enough."""
         if len(losses) < SOME or len(losses) % EVERY:
             return None
-        if self._began is None and min(losses) < 0 < max(losses):
-            return None  # such as rewards, which rise and fall as what they are held against does
         now, first = median(losses[-SOME:]), abs(losses[0])
         if self._began is not None:
             return self._settle(now, len(losses))

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,8 +57,3 @@ def _apart(one: Tensor, other: Tensor) -> float:
     if one.numel() < 2:
         return float((one - other).abs().max()) if one.numel() else 0.0
     return float((one - other).abs().max() / one.float().std().clamp(min=1e-30))
-
-
-def any_of(value: Any) -> list[Tensor]:
-    """Return the tensors of a structure, but those that are parameters."""
-    return [each for each in tensors(value) if not isinstance(each, nn.Parameter)]
