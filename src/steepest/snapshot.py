@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,29 +11,36 @@ import torch
 from torch import nn
 
 
-def random_state() -> dict[str, Any]:
-    """Return the state of Python's, NumPy's and PyTorch's generators, as a tree of numbers, text and tensors."""
-    numpy = np.random.get_state(legacy=False)
-    assert isinstance(numpy, dict)
-    keys = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
+def generators() -> dict[str, Any]:
+    """Return the state of Python's, NumPy's and PyTorch's generators, as each of them gives it."""
     return {
         "python": random.getstate(),
-        "numpy": {**numpy, "state": {"key": keys, "pos": int(numpy["state"]["pos"])}},
+        "numpy": np.random.get_state(legacy=False),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
     }
 
 
+def random_state() -> dict[str, Any]:
+    """Return the same as a tree of numbers, text and tensors, fit for a checkpoint."""
+    state = generators()
+    return {**state, "numpy": _with_keys(state["numpy"], lambda keys: torch.from_numpy(keys.astype(np.int64)))}
+
+
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Put every generator back to where `random_state` found it."""
+    """Put every generator back to where `generators` or `random_state` found it."""
     python = state["python"]
     random.setstate((python[0], tuple(python[1]), python[2]))
-    numpy = state["numpy"]
-    keys = numpy["state"]["key"].numpy().astype(np.uint32)
-    np.random.set_state({**numpy, "state": {"key": keys, "pos": numpy["state"]["pos"]}})
+    np.random.set_state(_with_keys(state["numpy"], lambda keys: np.asarray(keys).astype(np.uint32, copy=False)))
     torch.set_rng_state(state["torch"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def _with_keys(state: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return a state of NumPy's generator with its words changed; one of another kind than usual has none."""
+    own = state["state"]
+    return {**state, "state": {"key": change(own["key"]), "pos": int(own["pos"])}} if "key" in own else state
 
 
 def hidden_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -53,7 +60,7 @@ def restore_buffers(model: nn.Module, buffers: dict[str, torch.Tensor]) -> None:
 @contextmanager
 def same_random_state_after() -> Iterator[None]:
     """Leave the generators as if the body had not run."""
-    state = random_state()
+    state = generators()
     try:
         yield
     finally:

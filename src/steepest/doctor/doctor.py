@@ -154,8 +154,11 @@ class Doctor:
 
     def _jumped(self, update: Update) -> bool:
         """Return whether the loss is half as much again as it has just been."""
-        before = sorted(self.lab.history.losses[-9:])
-        return len(before) == 9 and before[4] > 0 and not update.loss <= 1.5 * max(before[4], before[-2])
+        losses = self.lab.history.losses
+        if len(losses) < 9 or update.loss <= 1.5 * min(losses[-2:]):
+            return False  # as nearly always; one of the latest two is at most the second largest
+        before = sorted(losses[-9:])
+        return before[4] > 0 and not update.loss <= 1.5 * max(before[4], before[-2])
 
     def _after_step(self, update: Update) -> None:
         self.lab.history.add(update)

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+FEW = 32
+"""Entries of a gradient that are looked at first."""
+
 NODES = 20_000
 """Nodes of a graph that are looked at."""
 
@@ -100,8 +103,19 @@ class Grammar:
     def _left(self) -> Iterator[tuple[int, Tensor]]:
         for group in self.optimizer.param_groups:
             for each in group["params"]:
-                if each.grad is not None and not each.grad.is_sparse and bool(each.grad.any()):
+                if each.grad is not None and not each.grad.is_sparse and is_there(each.grad):
                     yield id(each), each.grad.clone()
+
+
+def is_there(gradient: Tensor | None) -> bool:
+    """Return whether a gradient is more than zeros. Looking at a few entries first spares most looks at all of them."""
+    if gradient is None:
+        return False
+    if gradient.numel() > FEW and gradient.layout is torch.strided and gradient.is_contiguous():
+        few = gradient.detach().view(-1)[:: gradient.numel() // FEW]
+        if bool(few.any()):
+            return True
+    return bool(gradient.any())
 
 
 def newest() -> int:

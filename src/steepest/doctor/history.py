@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,6 +15,9 @@ FIRST, LAST = 60, 120
 
 SWINGS = 0.1
 """Part of the steps at which a loss that swings about zero changes its sign."""
+
+OFTEN = 8
+"""Updates from one look at how large batches are to the next."""
 
 ROOM = 64 * 2**20
 """Bytes that remembered batches may have, where they are larger than the model."""
@@ -77,7 +81,7 @@ class Update:
         values = [backward.value for backward in self.backwards]
         return sum(values) / len(values) if values else math.nan
 
-    @property
+    @cached_property
     def rates(self) -> list[float]:
         """Rate of each group."""
         return [float(group["lr"]) for group in self.settings]
@@ -96,6 +100,7 @@ class History:
     first: list[Update] = field(default_factory=list)
     latest: deque[Update] = field(default_factory=deque)
     turns: int = 0
+    _most: int = LAST
 
     def add(self, update: Update) -> None:
         """Take in an update."""
@@ -103,12 +108,13 @@ class History:
         self.turns += bool(self.losses) and loss * self.losses[-1] < 0
         self.losses.append(loss)
         self.rates.append(max(update.rates, default=0.0))
-        size = sum(size_of(backward.of.batch) for backward in update.backwards)
-        most = max(2, min(LAST, self.room // max(1, size)))
-        if len(self.first) < min(FIRST, most):
+        if self.steps % OFTEN == 1:
+            size = sum(size_of(backward.of.batch) for backward in update.backwards)
+            self._most = max(2, min(LAST, self.room // max(1, size)))
+        if len(self.first) < min(FIRST, self._most):
             self.first.append(update)
         self.latest.append(update)
-        while len(self.latest) > most:
+        while len(self.latest) > self._most:
             self.latest.popleft()
 
     @property

@@ -14,9 +14,9 @@ from torch.nn.utils import clip_grad
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from steepest.doctor.grammar import Grammar
+from steepest.doctor.drawn import Drawn
+from steepest.doctor.grammar import Grammar, is_there
 from steepest.doctor.history import Backward, Pass, Update
-from steepest.snapshot import random_state
 
 SETTINGS = ("lr", "momentum", "betas", "eps", "weight_decay", "dampening", "nesterov", "maximize")
 """What is remembered of an optimizer's groups."""
@@ -50,6 +50,7 @@ class Tap:
         self._model, self._optimizer = model, weakref.ref(optimizer)
         self._sampled = sampled
         self.grammar = Grammar(model, optimizer)
+        self._drawn = Drawn()
         self._window: list[Backward] = []
         self._clips: list[tuple[float, Tensor]] = []
         self._touched = False
@@ -73,7 +74,7 @@ class Tap:
 
     def batch(self, batch: Any) -> None:
         """Take in a batch that is about to be given out."""
-        self.current = Pass(self.batches, batch, random_state())
+        self.current = Pass(self.batches, batch, self._drawn.read())
         self.batches += 1
 
     def close(self) -> None:
@@ -97,7 +98,7 @@ class Tap:
 
     def backward(self, loss: Tensor, retained: bool, run: Callable[[], None]) -> None:
         """Go with a backward pass. retained: whether its graph is kept."""
-        stale = any(each.grad is not None and bool(each.grad.any()) for each in self._sampled[-2:])
+        stale = any(is_there(each.grad) for each in self._sampled[-2:])
         self._touched = False
         self.grammar.retained += retained
         self.grammar.backward_begins(loss, not self._window, stale, self.stepped)
@@ -119,7 +120,7 @@ class Tap:
             return
         settings = [{name: group[name] for name in SETTINGS if name in group} for group in optimizer.param_groups]
         closure = any(callable(each) for each in args)
-        empty = not any(each.grad is not None and bool(each.grad.any()) for each in self._sampled)
+        empty = not any(is_there(each.grad) for each in self._sampled)
         self.grammar.step_begins(self.stepped)
         self._update = Update(self.stepped, self._window, settings, closure, empty, self._clips, self.grammar.left)
         self.before_step(self._update)
