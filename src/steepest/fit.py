@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time as now
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +17,7 @@ from steepest import events, pilot
 from steepest.data import Source, open_source, to_device
 from steepest.doctor.attended import Attended, keep
 from steepest.doctor.examine import describe
+from steepest.doctor.repair import Repair
 from steepest.loggers import Loggers
 from steepest.loop import Factor, Loss, Run, checks, settings
 from steepest.loop.about import About
@@ -51,7 +52,8 @@ class Result:
     skipped: how many of them were not made because the loss was not finite. history: rows as
     `steepest.loop.journal.Journal` describes them. plan: None when the optimizer was given. best: the checkpoint with
     the lowest loss on val, None without val or out. noise_scale: the batch, in samples, from which larger ones begin to
-    be wasted (McCandlish et al. 2018), as the end of the run has it; None when it was not read.
+    be wasted (McCandlish et al. 2018), as the end of the run has it; None when it was not read. findings: of the
+    doctor, best first; repairs: those that were made, also where they were undone.
     """
 
     model: nn.Module
@@ -65,6 +67,7 @@ class Result:
     best: Path | None = None
     noise_scale: float | None = None
     findings: list[Finding] = field(default_factory=list)
+    repairs: list[Repair] = field(default_factory=list)
 
     def last(self, name: str) -> float:
         """Return the newest value of a number in the history, as "val/loss"."""
@@ -138,7 +141,9 @@ def fit(  # noqa: PLR0913
     minutes. The last `keep` checkpoints and the best are kept. resume: "auto": go on exactly from the newest sound
     checkpoint in `out`; "never": refuse a folder that holds a run.
     repair: "off": the doctor watches, and says what goes wrong and why (`result.findings`, and `incidents/` in `out`);
-    it repairs nothing. It costs a look at each step, and replays where training does not go well. None: nobody watches.
+    it repairs nothing. It costs a look at each step, and replays where training does not go well. "auto": what a replay
+    proves to help is done, for an optimizer that is given, and undone if it does not help after all
+    (`result.repairs`); "ask": the same, after a question at the terminal. None: nobody watches.
     log: show progress; or where else to write numbers: "tensorboard", "wandb", "mlflow", "trackio", a function(row), or
     a list of these; False: show nothing.
 
@@ -174,21 +179,27 @@ def fit(  # noqa: PLR0913
         start = about.start(run, secrets.token_hex(8) if folder is None else folder.checkpoints.run)
         sitting = Sitting(run, Journal(run, start, file), view, evaluation, saving)
         if attended is not None:
-            attended.told = _teller(sitting, folder)
+            attended.told = attended.mended = _teller(sitting, folder, file)
+            attended.join(run, repair or "off")
             sitting.journal.listeners.append(attended.hear)
         result = _sit(sitting, folder, about, company, log)
-        return result if attended is None else replace(result, findings=attended.doctor.findings)
+        return result if attended is None else replace(result, findings=attended.findings, repairs=attended.repairs)
 
 
-def _teller(sitting: Sitting, folder: Folder | None) -> Callable[[Finding], None]:
-    """Return what tells of a finding: to the user, in the event file, and as an incident."""
+def _teller(sitting: Sitting, folder: Folder | None, file: EventFile | None) -> Callable[[Finding | Repair], None]:
+    """Return what tells of a finding, or of a repair: to the user, in the event file, and as an incident."""
 
-    def tell(finding: Finding) -> None:
-        sitting.view.say("\n".join(describe(finding)))
-        sitting.journal.finding(asdict(finding))
+    def tell(found: Finding | Repair) -> None:
+        if isinstance(found, Repair):
+            sitting.view.say(str(found))
+            if file is not None:
+                file.write({"event": "repair", "time": round(now(), 3), **asdict(found)})
+        else:
+            sitting.view.say("\n".join(describe(found)))
+            sitting.journal.finding(asdict(found))
         if folder is not None:
             try:
-                keep(finding, folder.path)
+                keep(found, folder.path)
             except OSError as error:
                 sitting.view.say(f"the incident was not written: {error}")
 

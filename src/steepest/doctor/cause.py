@@ -3,13 +3,14 @@
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from steepest.doctor.lab import Lab
+    from steepest.doctor.replay import Change
 
 STEP, MARK, EVENT, IDLE = "step", "mark", "event", "idle"
 """When a check looks: before sampled steps, with the gradient that is about to be used; now and then, and at the end;
@@ -36,6 +37,8 @@ class Found:
 
 
 Check = Callable[["Lab"], Found | None]
+Repair = Callable[["Lab", Found], Sequence["Change"]]
+"""Returns changes that may undo what was found, mildest first: as a replay makes them, a run can be changed."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,11 @@ def catalogue() -> dict[str, tuple[Cause, ...]]:
             if isinstance(member, Cause) and member not in found.setdefault(member.id, []):
                 found[member.id].append(member)
     return {number: tuple(found[number]) for number in sorted(found)}
+
+
+def repair_of(cause: Cause) -> Repair | None:
+    """Return what is offered against a cause in a run, `repair` in its file; None where only its user can act."""
+    return vars(importlib.import_module(cause.look.__module__)).get("repair")
 
 
 def demonstration(number: str) -> Callable[[Any], None]:

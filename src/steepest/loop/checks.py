@@ -71,10 +71,11 @@ def check_resume(resume: Any) -> None:
 
 
 def check_repair(repair: Any) -> None:
-    """Raise ValueError unless it says whether the doctor watches."""
-    if repair not in (None, "off"):
+    """Raise ValueError unless it says whether the doctor watches, and what it may do."""
+    if repair not in (None, "off", "ask", "auto"):
         raise ValueError(
-            f'repair is "off", for a doctor that watches and says what it finds, or None; received {repair!r}.'
+            'repair is "off", for a doctor that watches and says what it finds, "auto" or "ask", for one that also '
+            f"repairs what a replay proves it can, or None; received {repair!r}."
         )
 
 

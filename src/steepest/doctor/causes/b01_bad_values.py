@@ -1,14 +1,18 @@
 """A value in the data that is not finite."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from steepest.doctor.cause import EVENT, EXACT, Found, cause
-from steepest.doctor.data import mapped, where_bad
+from steepest.doctor.data import mapped, rows, where_bad
 from steepest.doctor.demo import Demo, squares, train
-from steepest.doctor.history import Update
+from steepest.doctor.history import Update, tensors
 from steepest.doctor.lab import Lab
 from steepest.doctor.nonfinite import Scene, forward_culprit, kind, scene
+from steepest.doctor.replay import Change
 
 
 @cause(
@@ -82,6 +86,20 @@ def _untried(lab: Lab) -> Found | None:
                 summary = f"Batch {number} has values that are not finite, in tensor {bad[0]}, row {bad[1]}."
                 return Found(summary, {"batch": number, "tensor": bad[0], "row": bad[1]}, onset=update.step)
     return None
+
+
+def _sound(batch: Any) -> Any:
+    """Return a batch without its rows that are not finite; as it is where it has no rows, or only such."""
+    if where_bad(batch) is None or not rows(batch):
+        return batch
+    flat = [each.reshape(len(each), -1) for each in tensors(batch) if each.is_floating_point()]
+    good = torch.stack([each.isfinite().all(1) for each in flat]).all(0)
+    return mapped(batch, lambda each: each[good]) if bool(good.any()) else batch
+
+
+def repair(lab: Lab, found: Found) -> Sequence[Change]:
+    """Leave out the rows with such values."""
+    return [Change("rows that are not finite left out", batch=_sound)]
 
 
 def demo(run: Demo) -> None:

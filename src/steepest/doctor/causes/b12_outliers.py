@@ -9,7 +9,7 @@ from torch import Tensor
 from steepest.doctor.cause import EVENT, MARK, REPLAYED, Found, cause
 from steepest.doctor.data import filled
 from steepest.doctor.demo import Demo, squares, train
-from steepest.doctor.history import tensors
+from steepest.doctor.history import Pass, tensors
 from steepest.doctor.lab import Lab
 from steepest.doctor.replay import Change
 from steepest.doctor.trial import better
@@ -49,8 +49,7 @@ def _spiky(lab: Lab) -> bool:
 
 
 def _look(lab: Lab) -> Found | None:
-    updates = [*lab.history.first, *lab.history.latest]
-    passes = list({id(each.of): each.of for update in updates for each in update.backwards}.values())
+    passes = _passes(lab)
     limits = _limits([each.batch for each in passes])
     if not limits:
         return None
@@ -70,6 +69,11 @@ def _look(lab: Lab) -> Found | None:
     )
     evidence = {"batch": number, "batches": len(far), "deviations": size}
     return Found(summary, {**evidence, **(told.evidence if told else {})}, True, far[0].number)
+
+
+def _passes(lab: Lab) -> list[Pass]:
+    updates = [*lab.history.first, *lab.history.latest]
+    return list({id(each.of): each.of for update in updates for each in update.backwards}.values())
 
 
 def _limits(batches: Sequence[Any]) -> dict[int, tuple[float, float, float]]:
@@ -136,6 +140,11 @@ def _reaches(lab: Lab, change: Change, update: Any) -> bool:
 
 def _mean(lab: Lab, model: Any, passes: Sequence[Any]) -> float:
     return sum(float(lab.ask(model, of).detach()) for of in passes) / len(passes)
+
+
+def repair(lab: Lab, found: Found) -> Sequence[Change]:
+    """Bring outliers to the edge of all other values."""
+    return [winsorised(_limits([each.batch for each in _passes(lab)]))]
 
 
 def demo(run: Demo) -> None:

@@ -1,5 +1,7 @@
 """The learning rate is so high that training diverges."""
 
+from collections.abc import Sequence
+
 import torch
 
 from steepest.doctor.cause import EVENT, Found, cause
@@ -57,6 +59,11 @@ def _said(found: tuple[Change, Better], what: str, onset: int) -> Found:
         f"{gained.base:.3g}, and at {gained.changed:.3g} at {change.name}."
     )
     return Found(summary, gained.evidence, proven=True, onset=onset)
+
+
+def repair(lab: Lab, found: Found) -> Sequence[Change]:
+    """Lower the rate: what gets furthest of several is taken."""
+    return [Change(f"{factor:g} of the rate", rate=factor) for factor in (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)]
 
 
 def demo(run: Demo) -> None:

@@ -1,11 +1,14 @@
 """The rate is too high to get below a floor of noise."""
 
+from collections.abc import Sequence
+
 import torch
 
 from steepest.doctor.cause import Found, cause
 from steepest.doctor.causes.d01_rate_too_high import LITTLE, LOWER, WEIGHT
 from steepest.doctor.demo import Demo, entropy, train
 from steepest.doctor.lab import Lab
+from steepest.doctor.replay import Change
 from steepest.doctor.trial import better, later
 
 FIX = "Let the rate decay to nearly nothing by the end of the run, or lower it by three to ten times."
@@ -54,6 +57,11 @@ def has_room_below(lab: Lab) -> Found | None:
         f"The rate may be too high by now: at a tenth the loss falls from {found.base:.3g} to {found.changed:.3g}."
     )
     return Found(summary, found.evidence)
+
+
+def repair(lab: Lab, found: Found) -> Sequence[Change]:
+    """Lower the rate."""
+    return [Change(f"{factor:g} of the rate", rate=factor) for factor in (0.3, 0.1, 0.03)]
 
 
 def demo(run: Demo) -> None:

@@ -1,5 +1,7 @@
 """The learning rate is so low that training crawls."""
 
+from collections.abc import Sequence
+
 import torch
 
 from steepest.doctor.cause import Found, cause
@@ -54,6 +56,11 @@ def crawls(lab: Lab) -> Found | None:
     factor, evidence = found
     summary = f"The rate is too low: at {factor:g} times the rate the loss falls much further, in fewer steps."
     return Found(summary, {"factor": factor, **evidence}, proven=True)
+
+
+def repair(lab: Lab, found: Found) -> Sequence[Change]:
+    """Raise the rate: what gets furthest of several is taken."""
+    return [Change(f"{factor:g} times the rate", rate=factor) for factor in (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)]
 
 
 def demo(run: Demo) -> None:

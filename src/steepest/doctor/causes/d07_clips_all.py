@@ -1,6 +1,7 @@
 """Gradients are clipped so short that training crawls."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -37,6 +38,11 @@ def clips_all(lab: Lab) -> Found | None:
         f"the median; without clipping {found.steps} steps end at {found.changed:.3g}, and not at {found.base:.3g}."
     )
     return Found(summary, {"clipped to": part, **found.evidence}, proven=True)
+
+
+def repair(lab: Lab, found: Found) -> Sequence[Change]:
+    """Clip no more."""
+    return [Change("no clipping", clip=math.inf)]
 
 
 def demo(run: Demo) -> None:

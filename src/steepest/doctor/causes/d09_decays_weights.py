@@ -1,5 +1,6 @@
 """Weight decay is so strong that it undoes what is learned; in Adam, or on norms and biases, it is misplaced."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -85,6 +86,21 @@ def _spare_vectors(twin: Twin) -> None:
     rate = max(group["lr"] for group in before)
     optimizer.add_param_group({**{k: v for k, v in before[0].items() if k != "params"}, "params": vectors,
                                "weight_decay": 0.0, "lr": rate})  # fmt: skip
+
+
+def repair(lab: Lab, found: Found) -> Sequence[Change]:
+    """Decay less, where all groups decay alike, or not at all."""
+    decays = {group.get("weight_decay", 0.0) for group in lab.optimizer.param_groups}
+    if len(decays) > 1:
+        return [NONE]
+    most = float(decays.pop())
+    return [
+        *(
+            Change(f"{part:g} of the weight decay", settings={"weight_decay": part * most})
+            for part in (0.1, 0.01, 1e-3)
+        ),
+        NONE,
+    ]
 
 
 def demo(run: Demo) -> None:

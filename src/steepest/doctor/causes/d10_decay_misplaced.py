@@ -1,11 +1,14 @@
 """Weight decay is where it should not be: in Adam's gradient, or on norms and biases."""
 
+from collections.abc import Sequence
+
 import torch
 
 from steepest.doctor.cause import Found, cause
-from steepest.doctor.causes.d09_decays_weights import misplaced, without
+from steepest.doctor.causes.d09_decays_weights import NONE, misplaced, without
 from steepest.doctor.demo import Demo, entropy, train
 from steepest.doctor.lab import Lab
+from steepest.doctor.replay import Change
 
 
 @cause("D10", "weight-decay-misplaced", fix="Use AdamW, and give norms, biases and embeddings a group without decay.",
@@ -22,6 +25,11 @@ def decays_the_wrong_ones(lab: Lab) -> Found | None:
         return None
     summary = f"Weight decay is misplaced, for {where}: without it the loss ends at {gained.changed:.3g}."
     return Found(summary, gained.evidence, proven=True)
+
+
+def repair(lab: Lab, found: Found) -> Sequence[Change]:
+    """Decay no weights."""
+    return [NONE]
 
 
 def demo(run: Demo) -> None:

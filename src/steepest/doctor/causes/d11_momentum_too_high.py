@@ -1,5 +1,6 @@
 """Momentum remembers so many steps that it overshoots."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,11 +20,10 @@ SHARE = 0.6
 
 
 def _found(lab: Lab) -> Found | None:
-    high = {name: value for name, value in _momenta(lab).items() if _first(value) > MOST}
+    high = _high(lab)
     if not high or not (lab.sick or lab.event is not None):
         return None
-    settings = {name: USUAL if name == "momentum" else (USUAL, *value[1:]) for name, value in high.items()}
-    gained = better(lab, Change("momentum of 0.9", settings=settings, prepare=_forget))
+    gained = better(lab, _usual(high))
     slower = better(lab, LOWER[0])
     if gained is None or (slower is not None and gained.base - gained.changed < SHARE * (gained.base - slower.changed)):
         return None
@@ -33,6 +33,15 @@ def _found(lab: Lab) -> Found | None:
         f"at {gained.changed:.3g} after {gained.steps} steps made again, and not at {gained.base:.3g}."
     )
     return Found(summary, {"momentum": value, **gained.evidence}, proven=True)
+
+
+def _high(lab: Lab) -> dict[str, Any]:
+    return {name: value for name, value in _momenta(lab).items() if _first(value) > MOST}
+
+
+def _usual(high: dict[str, Any]) -> Change:
+    settings = {name: USUAL if name == "momentum" else (USUAL, *value[1:]) for name, value in high.items()}
+    return Change("momentum of 0.9", settings=settings, prepare=_forget)
 
 
 def _momenta(lab: Lab) -> dict[str, Any]:
@@ -68,6 +77,11 @@ def swings_out(lab: Lab) -> Found | None:
     The steps that led there, made again with momentum of 0.9, do not.
     """
     return _found(lab)
+
+
+def repair(lab: Lab, found: Found) -> Sequence[Change]:
+    """Remember ten steps."""
+    return [_usual(_high(lab))]
 
 
 def demo(run: Demo) -> None:

@@ -1,5 +1,7 @@
 """Epsilon outweighs the root of the second moment, so that Adam steps like plain descent at a tiny rate."""
 
+from collections.abc import Sequence
+
 import torch
 
 from steepest.doctor.cause import Found, cause
@@ -26,12 +28,11 @@ def outweighs(lab: Lab) -> Found | None:
     eps = max((group.get("eps", 0.0) or 0.0 for group in lab.optimizer.param_groups), default=0.0)
     if lab.event is not None or not lab.sick or isinstance(eps, tuple) or eps <= 0 or not lab.fresh:
         return None
-    entries = sum(each.numel() for each in lab.stepped())
-    size = lab.fresh[0].length / max(1, entries) ** 0.5
+    size = _size(lab)
     if eps < OUTWEIGHS * size:
         return None
-    small = USUAL if size > 10 * USUAL else TINY
-    found = better(lab, Change(f"eps of {small:g}", settings={"eps": small}))
+    small = _small(size)
+    found = better(lab, _with(small))
     if found is None:
         return None
     summary = (
@@ -39,6 +40,24 @@ def outweighs(lab: Lab) -> Found | None:
         f"at {found.changed:.3g} after {found.steps} steps made again, and not at {found.base:.3g}."
     )
     return Found(summary, {"eps": eps, "gradient": size, **found.evidence}, proven=True)
+
+
+def _size(lab: Lab) -> float:
+    """Return the root mean square of the first gradient."""
+    return lab.fresh[0].length / max(1, sum(each.numel() for each in lab.stepped())) ** 0.5
+
+
+def _small(size: float) -> float:
+    return USUAL if size > 10 * USUAL else TINY
+
+
+def _with(eps: float) -> Change:
+    return Change(f"eps of {eps:g}", settings={"eps": eps})
+
+
+def repair(lab: Lab, found: Found) -> Sequence[Change]:
+    """Take an epsilon that is small beside the gradients."""
+    return [_with(_small(_size(lab)))]
 
 
 def demo(run: Demo) -> None:

@@ -1,6 +1,6 @@
 """Dropout takes so much that little can be learned."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -32,6 +32,9 @@ def _less(twin: Twin) -> None:
         setattr(module, name, min(rate, LITTLE))
 
 
+LESS = Change("dropout of 0.1", prepare=_less)
+
+
 def _most(model: nn.Module) -> float:
     return max((rate for *_, rate in _rates(model)), default=0.0)
 
@@ -45,7 +48,7 @@ def takes_too_much(lab: Lab) -> Found | None:
     most = _most(lab.model)
     if lab.event is not None or not lab.sick or most <= MUCH:
         return None
-    found = better(lab, Change("dropout of 0.1", prepare=_less), 0.05)
+    found = better(lab, LESS, 0.05)
     if found is None:
         return None
     summary = (
@@ -53,6 +56,11 @@ def takes_too_much(lab: Lab) -> Found | None:
         f"steps made again, and not at {found.base:.3g}."
     )
     return Found(summary, {"dropout": most, **found.evidence}, proven=True)
+
+
+def repair(lab: Lab, found: Found) -> Sequence[Change]:
+    """Drop a tenth at most."""
+    return [LESS]
 
 
 def demo(run: Demo) -> None:

@@ -1,5 +1,7 @@
 """Gradients are too small for half precision."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -7,6 +9,7 @@ from steepest.doctor.cause import EXACT, STEP, Found, cause
 from steepest.doctor.demo import Demo, Rows, train
 from steepest.doctor.lab import Lab
 from steepest.doctor.precision import IN_SINGLE
+from steepest.doctor.replay import Change
 from steepest.doctor.spy import Spy
 from steepest.doctor.twin import Twin
 
@@ -96,6 +99,11 @@ def _in_single(lab: Lab, names: list[str]) -> dict[str, Tensor]:
                 if each is not None:
                     total[name] = total.get(name, torch.zeros_like(each)) + each
     return total
+
+
+def repair(lab: Lab, found: Found) -> Sequence[Change]:
+    """Compute all in single precision."""
+    return [IN_SINGLE]
 
 
 def demo(run: Demo) -> None:

@@ -1,5 +1,7 @@
 """A number is too large for half precision."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -8,6 +10,7 @@ from steepest.doctor.demo import Demo, Rows, train
 from steepest.doctor.lab import Lab
 from steepest.doctor.nonfinite import Scene, forward_culprit, kind, scene
 from steepest.doctor.precision import HALVES, IN_SINGLE
+from steepest.doctor.replay import Change
 
 
 @cause(
@@ -50,6 +53,11 @@ def _finite_in_single(lab: Lab, what: Scene) -> bool:
         own = [each for each in twin.model.parameters() if each.requires_grad]
         found = torch.autograd.grad(value, own, allow_unused=True)
     return not kind(value) and not any(kind(each) for each in found if each is not None)
+
+
+def repair(lab: Lab, found: Found) -> Sequence[Change]:
+    """Compute all in single precision."""
+    return [IN_SINGLE]
 
 
 def demo(run: Demo) -> None:

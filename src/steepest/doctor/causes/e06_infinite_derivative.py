@@ -1,5 +1,7 @@
 """A function is taken where its derivative is not finite."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -8,6 +10,8 @@ from steepest.doctor.demo import Demo, Rows, train
 from steepest.doctor.lab import Lab
 from steepest.doctor.nonfinite import Scene, backward_culprit, grown, kind, scene
 from steepest.doctor.precision import Inside
+from steepest.doctor.repair_proof import SPARING
+from steepest.doctor.replay import Change
 
 OVERFLOWS = ("Mm", "Addmm", "Bmm", "Conv", "Mul", "Exp", "Rnn", "Lstm", "Gru", "Sum", "Mean")
 """Functions whose derivative is not finite only where numbers are too large."""
@@ -60,6 +64,11 @@ def _finite(lab: Lab, what: Scene) -> bool:
     own = [each for each in model.parameters() if each.requires_grad]
     found = torch.autograd.grad(lab.ask(model, what.of), own, allow_unused=True)
     return not any(kind(each) for each in found if each is not None)
+
+
+def repair(lab: Lab, found: Found) -> Sequence[Change]:
+    """Leave such steps out, which have to be few."""
+    return [SPARING]
 
 
 def demo(run: Demo) -> None:

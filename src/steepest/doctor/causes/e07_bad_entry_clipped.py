@@ -1,6 +1,7 @@
 """A gradient that is not finite goes through the clipping."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -9,6 +10,8 @@ from steepest.doctor.demo import Demo, entropy
 from steepest.doctor.history import Update
 from steepest.doctor.lab import Lab
 from steepest.doctor.nonfinite import scene
+from steepest.doctor.repair_proof import SPARING
+from steepest.doctor.replay import Change
 from steepest.doctor.trial import opening
 
 FIX = "Do not step where the length is not finite: clip_grad_norm_(..., error_if_nonfinite=True), or skip and count it."
@@ -56,6 +59,11 @@ def nothing_left(lab: Lab) -> Found | None:
 
 def _not_finite(update: Update) -> bool:
     return any(not math.isfinite(float(length)) for _, length in update.clips)
+
+
+def repair(lab: Lab, found: Found) -> Sequence[Change]:
+    """Leave such steps out, which have to be few."""
+    return [SPARING]
 
 
 def demo(run: Demo) -> None:
