@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from faults.causes import CAUSES
 
-PARTS = ("dev", "healthy", "blind")
+PARTS = ("dev", "healthy", "blind", "second")
 OPTIMIZERS = {"SGD": {"momentum": 0.9}, "Adam": {}, "AdamW": {}, "RMSprop": {}, "Adagrad": {}, "LBFGS": {}}
 """Name in torch.optim -> what a program would give besides the rate."""
 

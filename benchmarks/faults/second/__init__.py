@@ -1,0 +1,1 @@
+"""A second half to report on: plants and controls over models and data of their own."""
