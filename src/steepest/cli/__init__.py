@@ -16,12 +16,14 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     from steepest.cli.commands import app
 
+    own = next((place for place, each in enumerate(arguments) if each.endswith(".py")), len(arguments))
+    rest = arguments[own:]  # a script's --debug is its own
     try:
-        app([each for each in arguments if each != DEBUG], prog_name="steepest")
+        app([*(each for each in arguments[:own] if each != DEBUG), *rest], prog_name="steepest")
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        if DEBUG in arguments:
+        if DEBUG in arguments[:own]:
             traceback.print_exception(error)
         else:
             sys.stderr.write(f"error: {sentence(error)}\n")

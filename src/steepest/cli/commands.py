@@ -3,9 +3,10 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 app = typer.Typer(
     add_completion=False,
@@ -107,21 +108,41 @@ def verify(out: Annotated[Path, typer.Argument(help="The folder of a run, or of 
         raise typer.Exit(1)
 
 
-@app.command()
-def doctor(
-    task: Annotated[str | None, typer.Argument(help="FILE.py:FUNCTION, where the function returns a Task.")] = None,
-    demo: Annotated[str | None, typer.Option(help="Show a cause by a small program that has it, as A01.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the model and of everything random.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print findings as JSON.")] = False,
-) -> None:
-    """Look for what is wrong with a task, in 64 steps on a copy; exit 1 if something is suspected, 2 if proven."""
-    from steepest.cli.consult import examine_task, show_demonstration
+class _OfScript(TyperCommand):
+    """A command whose options, after the name of a script, are the script's."""
 
-    if (task is None) == (demo is None):
-        raise ValueError("Name a task, FILE.py:FUNCTION, or a cause, --demo A01; one of the two.")
-    if task is not None:
-        raise typer.Exit(examine_task(task, seed=seed, as_json=json))
-    raise typer.Exit(show_demonstration((demo or "").upper(), as_json=json))
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Leave what stands after a script to it."""
+        ctx.allow_interspersed_args = not any(each.endswith(".py") for each in args)
+        return super().parse_args(ctx, args)
+
+
+@app.command(cls=_OfScript)
+def doctor(
+    script: Annotated[
+        str | None, typer.Argument(help="A training script, train.py, or FILE.py:FUNCTION that returns a Task.")
+    ] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(help="Of the script.")] = None,
+    demo: Annotated[str | None, typer.Option(help="Show a cause by a small program that has it, as A01.")] = None,
+    seed: Annotated[int, typer.Option(help="Of a task: its model and everything random.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print findings as JSON, in the last line of stdout.")] = False,
+) -> None:
+    """Run a training script as it is, and say what goes wrong in it; or examine a task, in 64 steps on a copy.
+
+    Options of this command stand before the script, the script's own after it. Exit 1 if something is suspected, 2 if
+    it is proven, 3 if the script itself stopped with an error, 130 if it was interrupted.
+    """
+    from steepest.cli.consult import examine_task, show_demonstration, watch_script
+
+    if (script is None) == (demo is None):
+        raise ValueError("Name a script, train.py, a task, FILE.py:FUNCTION, or a cause, --demo A01; one of them.")
+    if script is None:
+        raise typer.Exit(show_demonstration((demo or "").upper(), as_json=json))
+    if script.endswith(".py"):
+        raise typer.Exit(watch_script(script, arguments or [], as_json=json))
+    if arguments:
+        raise ValueError(f"A task takes no arguments; received {shlex.join(arguments)}.")
+    raise typer.Exit(examine_task(script, seed=seed, as_json=json))
 
 
 @app.command()

@@ -1,6 +1,7 @@
-"""The doctor's commands: a task examined, a demonstration of a cause, the catalogue."""
+"""The doctor's commands: a script watched, a task examined, a demonstration of a cause, the catalogue."""
 
 import json
+import sys
 from dataclasses import asdict
 
 import typer
@@ -10,12 +11,13 @@ from steepest.doctor import examine
 from steepest.doctor.cause import Cause, catalogue, demonstration
 from steepest.doctor.demo import demonstrate
 from steepest.doctor.examine import describe
+from steepest.doctor.script import run_script
 from steepest.loop import checks
 from steepest.record import Finding
 from steepest.snapshot import seed_everything
 from steepest.spelling import meant
 
-HEALTHY, SUSPECTED, PROVEN = 0, 1, 2
+HEALTHY, SUSPECTED, PROVEN, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 """What the commands exit with."""
 
 
@@ -27,6 +29,22 @@ def examine_task(reference: str, *, seed: int, as_json: bool) -> int:
     found = examine(task.model, task.loss, task.data, optimizer=task.optimizer, batch_size=task.batch_size, seed=seed)
     typer.echo(json.dumps([asdict(each) for each in found.findings]) if as_json else found)
     return status(found.findings)
+
+
+def watch_script(path: str, arguments: list[str], *, as_json: bool) -> int:
+    """Run a script under watch; return the exit status.
+
+    Findings go to stderr, so that stdout is the script's alone; as JSON they are the last line of stdout.
+    """
+    watched = run_script(path, arguments)
+    if as_json:
+        told = json.dumps([asdict(each) for each in watched.findings], default=str)
+        (sys.__stdout__ or sys.stdout).write(f"\n{told}\n")
+    else:
+        (sys.__stderr__ or sys.stderr).write(f"\n{watched}\n")
+    if watched.interrupted:
+        return INTERRUPTED
+    return FAILED if watched.failed else status(watched.findings)
 
 
 def show_demonstration(number: str, *, as_json: bool) -> int:

@@ -1,0 +1,259 @@
+"""loss(model, batch) of a script that has no such function: its steps, read from what was called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from steepest.doctor.script_trace import CONVERSIONS, Call, Ref, Trace, flat, leading_to, walked
+
+SMALL = 2**20
+"""Entries of a tensor that is kept as it is now, because the script may write into it."""
+
+SCALARS = ("mul", "__mul__", "div", "__truediv__", "true_divide")
+"""What a loss goes through when it is given a factor."""
+
+
+class Leaves(tuple[Tensor, ...]):
+    """The tensors that a loss was computed from: a batch. formula: how; None in what others make of it."""
+
+    formula: Formula | None = None
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What stands for a value: a leaf by its place, a result by the place of its line, a parameter by its name."""
+
+    kind: str
+    key: Any
+    place: int = 0
+
+
+@dataclass
+class Line:
+    """One call of a formula. module: name in the model, None for a function. full: whether autocast was lifted."""
+
+    function: Any
+    args: Any
+    kwargs: Any
+    module: str | None = None
+    full: bool = False
+    changes: bool = False
+
+    def run(self, model: nn.Module, value: Callable[[Any], Any]) -> Any:
+        """Make the call. value: of a slot."""
+        args, kwargs = walked(self.args, value), walked(self.kwargs, value)
+        if self.changes:
+            written = args[0].clone()
+            self.function(written, *args[1:], **kwargs)
+            return written
+        function = self.function if self.module is None else model.get_submodule(self.module)
+        with _lifted(model) if self.full else nullcontext():
+            return function(*args, **kwargs)
+
+
+@dataclass
+class Formula:
+    """A loss as lines; the last one gives it, unless result says otherwise. rows: that a batch had.
+
+    random: state of the generators at the first call of the model, if it was taken.
+    """
+
+    lines: list[Line]
+    result: Slot
+    rows: int | None
+    random: Any = None
+    signature: tuple[str, ...] = ()
+
+    def run(self, model: nn.Module, leaves: tuple[Tensor, ...], rows: int | None = None) -> Tensor:
+        """Return the loss of a batch. rows: of this batch, put where the number of rows was written as a number."""
+        results: list[list[Tensor]] = []
+        own = dict(model.named_parameters())
+
+        def value(of: Any) -> Any:
+            if isinstance(of, Slot):
+                return leaves[of.key] if of.kind == "leaf" else own[of.key] if of.kind == "own" else made(of)
+            return rows if rows is not None and of == self.rows and type(of) is int else of
+
+        def made(of: Slot) -> Tensor:
+            return results[of.key][of.place]
+
+        for line in self.lines:  # each needs the results of those before
+            results += [flat(line.run(model, value))]
+        return made(self.result)
+
+    def without_factor(self) -> Formula:
+        """Return the loss before it was multiplied or divided by a positive number at last."""
+        last = self.lines[-1]
+        scales = last.module is None and getattr(last.function, "__name__", "") in SCALARS
+        factor: tuple[Any, ...] = last.args[1:] if scales else ()
+        inner = last.args[0] if factor else None
+        if not isinstance(inner, Slot) or inner.kind != "made" or last.changes:
+            return self
+        if not all(isinstance(each, int | float) and each > 0 for each in factor):
+            return self
+        return Formula(self.lines[:-1], inner, self.rows, self.random, self.signature[:-1]).without_factor()
+
+
+class Recipe:
+    """loss(model, batch) of a script. Raises ValueError of a batch that no formula is known for."""
+
+    def __init__(self) -> None:
+        self.forms: dict[Any, Formula] = {}
+
+    def __call__(self, model: nn.Module, batch: Any) -> Tensor:
+        """Return the loss of a batch, or of one that was made of one."""
+        leaves = tuple(flat(batch))
+        own = getattr(batch, "formula", None) or self.forms.get(form(leaves))
+        if own is not None:
+            return own.run(model, leaves)
+        for other in reversed([each for shapes, each in self.forms.items() if len(shapes) == len(leaves)]):
+            rows = {len(each) for each in leaves if each.ndim}
+            return other.run(model, leaves, rows.pop() if len(rows) == 1 else None)
+        raise ValueError("It is not known how the script would compute the loss of such a batch.")
+
+    def learn(self, leaves: Leaves) -> None:
+        """Take in how the loss of a batch was computed."""
+        if leaves.formula is not None:
+            self.forms.pop(form(leaves), None)
+            self.forms[form(leaves)] = leaves.formula
+
+
+def form(leaves: tuple[Tensor, ...]) -> tuple[Any, ...]:
+    """Return what batches have in common whose loss is computed alike."""
+    return tuple((each.shape, each.dtype) for each in leaves)
+
+
+class Unknown(Exception):
+    """Says why a loss cannot be read: a sentence without a subject."""
+
+
+@dataclass
+class Reader:
+    """Reads how a loss was computed. model: that it is of; modules, parameters: their names, by id."""
+
+    trace: Trace
+    modules: dict[int, str]
+    parameters: dict[int, str]
+    calls: list[Call] = field(default_factory=list)
+
+    def read(self, loss: Tensor, since: int) -> Leaves:
+        """Return the batch, with its formula. since: steps that had been made after the last one of the optimizer.
+
+        Raises Unknown.
+        """
+        end = self.trace.origin(loss)
+        if end is None:
+            raise Unknown("the loss comes from something that is not a torch function called in the loop")
+        self.calls = leading_to(end.call)
+        if any(each.when < since for each in self.calls if isinstance(each.function, nn.Module)):
+            raise Unknown("its graph reaches back to before the last step")
+        return _Writing(self, _rows(self.calls)).written(end)
+
+
+class _Writing:
+    """A formula that is being written."""
+
+    def __init__(self, reader: Reader, rows: int | None) -> None:
+        self._reader, self._rows = reader, rows
+        self._lines: list[Line] = []
+        self._results: dict[int, int] = {}
+        self._leaves: list[Tensor] = []
+        self._slots: dict[int, Any] = {}
+
+    def written(self, end: Ref) -> Leaves:
+        mixed = any(each.autocast for each in self._reader.calls)
+        for call in self._reader.calls:
+            module = self._module(call)
+            if call.changes and isinstance(call.args[0], Tensor) and not call.args[0].requires_grad:
+                self._slots[id(call.args[0])] = call.args[0]  # what is written into is no data
+            args, kwargs = walked(call.args, self._slot), walked(call.kwargs, self._slot)
+            self._lines.append(Line(call.function, args, kwargs, module, mixed and not call.autocast, call.changes))
+            self._results[id(call)] = len(self._lines) - 1
+        if not self._leaves:
+            raise Unknown("no data of a batch go into it")
+        calls = self._reader.calls
+        random = next((each.random for each in calls if isinstance(each.function, nn.Module)), None)
+        leaves = Leaves(self._leaves)
+        end_slot = Slot("made", self._results[id(end.call)], end.place)
+        leaves.formula = Formula(self._lines, end_slot, self._rows, random, tuple(each.name for each in calls))
+        return leaves
+
+    def _module(self, call: Call) -> str | None:
+        if not isinstance(call.function, nn.Module):
+            return None
+        name = self._reader.modules.get(id(call.function))
+        if name is None:
+            raise Unknown(f"it also hangs on {type(call.function).__name__}, which is not in the model")
+        return name
+
+    def _slot(self, value: Any) -> Any:
+        if isinstance(value, Ref):
+            return Slot("made", self._results[id(value.call)], value.place)
+        if isinstance(value, torch.Generator):
+            raise Unknown("it draws random numbers from a generator of its own")
+        if not isinstance(value, Tensor):
+            return value
+        if id(value) not in self._slots:
+            self._slots[id(value)] = self._tensor(value)
+        return self._slots[id(value)]
+
+    def _tensor(self, value: Tensor) -> Any:
+        """Return the slot of a tensor that no call gave; of data, of what they were before they changed their shape."""
+        name = self._reader.parameters.get(id(value))
+        if name is not None:
+            return Slot("own", name)
+        if value.requires_grad:
+            raise Unknown("it hangs on a tensor that asks for a gradient and is not a parameter of the model")
+        chain = _chain(value, self._reader.trace)
+        ends = [number for number, each in enumerate(chain) if self._has_rows(each[0])]
+        if not ends:
+            return value.clone() if value.numel() <= SMALL and not isinstance(value, nn.Parameter) else value
+        slot = self._leaf(chain[ends[-1]][0])
+        for _, call in reversed(chain[: ends[-1]]):
+            assert call is not None
+            self._lines.append(Line(call.function, (slot, *call.args[1:]), call.kwargs))
+            slot = Slot("made", len(self._lines) - 1)
+        return slot
+
+    def _leaf(self, value: Tensor) -> Slot:
+        for place, each in enumerate(self._leaves):
+            if each is value:
+                return Slot("leaf", place)
+        self._leaves.append(value)
+        return Slot("leaf", len(self._leaves) - 1)
+
+    def _has_rows(self, value: Tensor) -> bool:
+        return value.ndim > 0 and (self._rows is None or len(value) == self._rows)
+
+
+def _rows(calls: list[Call]) -> int | None:
+    """Return how many rows the model is given first."""
+    for call in calls:
+        given = [each for each in flat([*call.args, call.kwargs]) if each.ndim]
+        if isinstance(call.function, nn.Module) and given:
+            return len(given[0])
+    return None
+
+
+def _chain(value: Tensor, trace: Trace) -> list[tuple[Tensor, Call | None]]:
+    """Return data, what they were before their last conversion, and so on; each with the conversion it came by."""
+    chain: list[tuple[Tensor, Call | None]] = []
+    while len(chain) < len(CONVERSIONS):
+        call = trace.source(value)
+        chain.append((value, call))
+        if call is None:
+            break
+        value = call.args[0]
+    return chain
+
+
+def _lifted(model: nn.Module) -> AbstractContextManager[Any]:
+    """Return the context in which autocast is off."""
+    device = next((each.device.type for each in model.parameters()), "cpu")
+    return torch.autocast(device, enabled=False)
