@@ -27,6 +27,11 @@ class Better:
     steps: int
     start: int
 
+    def share_of(self, other: "Better") -> float:
+        """Return what part this change gains of what another does; 1 where the run, as it was, was lost."""
+        mine, theirs = self.base - self.changed, other.base - other.changed
+        return 1.0 if not math.isfinite(theirs) or theirs <= 0 else mine / theirs
+
     @property
     def evidence(self) -> dict[str, float]:
         """The numbers, for a finding."""

@@ -11,11 +11,11 @@ from steepest.doctor.replay import Change
 from steepest.doctor.trial import better, knows
 
 FACTORS = (10.0, 100.0, 1000.0)
-CRAWLS = 0.2
-"""A run has gained less than this of what there is to gain."""
-
 BY = 0.25
 """What a higher rate has to gain beyond the whole run, in the steps of a replay."""
+
+TWICE = 2.0
+"""So much as far as the whole run it has to get."""
 
 RISING = 1.5
 """A rate that has risen by so much over the second half of the run is in a warm-up."""
@@ -23,18 +23,15 @@ RISING = 1.5
 
 def faster(lab: Lab) -> tuple[float, dict[str, float]] | None:
     """Return the factor of the rate that gets furthest, with the numbers; None where none gets far beyond the run."""
-    if lab.event is not None or lab.gain > CRAWLS or knows(lab):
+    if lab.event is not None or knows(lab) or lab.scale is None:
         return None
-    found = [(factor, better(lab, Change(f"rate x {factor:g}", rate=factor), BY)) for factor in FACTORS]
-    healed = [(factor, each) for factor, each in found if each is not None and each.run - each.changed > BY * _all(lab)]
+    beyond = max(BY, (TWICE - 1) * lab.gain)
+    found = [(factor, better(lab, Change(f"rate x {factor:g}", rate=factor), BY, beyond)) for factor in FACTORS]
+    healed = [(factor, each) for factor, each in found if each is not None]
     if not healed or better(lab, Change("a tenth of the rate", rate=0.1), 0.0) is not None:
         return None
     factor, best = min(healed, key=lambda each: each[1].changed)
     return factor, best.evidence
-
-
-def _all(lab: Lab) -> float:
-    return lab.scale or 0.0
 
 
 def is_rising(lab: Lab) -> bool:
@@ -47,8 +44,8 @@ def is_rising(lab: Lab) -> bool:
 def crawls(lab: Lab) -> Found | None:
     """The loss falls smoothly and hardly at all.
 
-    From the first weights, over the same batches, a rate ten to a thousand times as high gets much further in 60 steps
-    than the whole run has, and a tenth of it does not.
+    From the first weights, over the same batches, a rate ten to a thousand times as high gets twice as far in 60 steps
+    as the whole run has, and a tenth of it does not.
     """
     found = None if is_rising(lab) else faster(lab)
     if found is None:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from steepest.doctor.cause import EVENT, MARK, Found, cause
+from steepest.doctor.causes.d01_rate_too_high import LOWER
 from steepest.doctor.demo import Demo, entropy, train
 from steepest.doctor.lab import Lab
 from steepest.doctor.replay import Change
@@ -15,6 +16,9 @@ from steepest.doctor.twin import Twin
 NONE = Change("no weight decay", settings={"weight_decay": 0.0})
 LATE = 0.25
 """Part by which the late loss falls without decay."""
+
+SHARE = 0.6
+"""Of what a tenth of the rate gains: with less, it is the rate. Of what no decay gains: with less, it is not where it is."""
 
 
 def decayed(lab: Lab) -> bool:
@@ -26,12 +30,16 @@ def without(lab: Lab) -> Better | None:
     """Return what the run gains without weight decay, from its beginning or late."""
     if not decayed(lab) or not (lab.sick or lab.event is not None):
         return None
-    return better(lab, NONE) or (later(lab, NONE, LATE) if lab.event is None else None)
+    gained = better(lab, NONE)
+    if gained is None:
+        return later(lab, NONE, LATE) if lab.event is None else None
+    slower = better(lab, LOWER[0])
+    return gained if slower is None or gained.share_of(slower) >= SHARE else None
 
 
 def _found(lab: Lab) -> Found | None:
     gained = without(lab)
-    if gained is None or misplaced(lab) is not None:
+    if gained is None or misplaced(lab, gained) is not None:
         return None
     most = max(group.get("weight_decay", 0) for group in lab.optimizer.param_groups)
     summary = (
@@ -62,8 +70,8 @@ def brings_back(lab: Lab) -> Found | None:
     return _found(lab)
 
 
-def misplaced(lab: Lab) -> str | None:
-    """Return where decay should not be, if it is there that it does its harm."""
+def misplaced(lab: Lab, gained: Better) -> str | None:
+    """Return where decay should not be, if it is there that it does its harm; gained: without any."""
     groups = lab.optimizer.param_groups
     if type(lab.optimizer) is torch.optim.Adam and not any(group.get("decoupled_weight_decay") for group in groups):
         return "in Adam it is added to the gradient, and divided by the second moment as the gradient is"
@@ -72,7 +80,7 @@ def misplaced(lab: Lab) -> str | None:
     if all(each.ndim < 2 for group in groups for each in group["params"]):
         return None
     found = better(lab, Change("no decay of vectors", prepare=_spare_vectors))
-    return None if found is None else "it acts on norms and biases"
+    return None if found is None or found.share_of(gained) < SHARE else "it acts on norms and biases"
 
 
 def _spare_vectors(twin: Twin) -> None:

@@ -20,7 +20,7 @@ def decays_the_wrong_ones(lab: Lab) -> Found | None:
     that it is not meant for.
     """
     gained = without(lab)
-    where = None if gained is None else misplaced(lab)
+    where = None if gained is None else misplaced(lab, gained)
     if gained is None or where is None:
         return None
     summary = f"Weight decay is misplaced, for {where}: without it the loss ends at {gained.changed:.3g}."

@@ -21,11 +21,11 @@ SHARE = 0.6
 
 def _found(lab: Lab) -> Found | None:
     high = _high(lab)
-    if not high or not (lab.sick or lab.event is not None):
+    if not high:
         return None
     gained = better(lab, _usual(high))
     slower = better(lab, LOWER[0])
-    if gained is None or (slower is not None and gained.base - gained.changed < SHARE * (gained.base - slower.changed)):
+    if gained is None or (slower is not None and gained.share_of(slower) < SHARE):
         return None
     value = max(_first(each) for each in high.values())
     summary = (

@@ -7,7 +7,7 @@ from steepest.doctor.cause import Found, cause
 from steepest.doctor.causes.d01_rate_too_high import LOWER
 from steepest.doctor.causes.d03_rate_too_low import FACTORS
 from steepest.doctor.demo import Demo, entropy, train
-from steepest.doctor.lab import Lab
+from steepest.doctor.lab import FORK, Lab
 from steepest.doctor.replay import Change
 from steepest.doctor.trial import better, knows
 from steepest.doctor.twin import Twin
@@ -33,6 +33,7 @@ def needs_adam(lab: Lab) -> Found | None:
     """
     if (
         lab.event is not None
+        or lab.now < FORK
         or not lab.sick
         or knows(lab)
         or any("betas" in group for group in lab.optimizer.param_groups)
