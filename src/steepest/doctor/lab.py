@@ -14,7 +14,7 @@ from steepest.doctor.aside import aside
 from steepest.doctor.fresh import SAME, Fresh
 from steepest.doctor.history import History, Pass, Update, Visit
 from steepest.doctor.replay import AS_IT_WAS, Change, Replayed, Way, replay
-from steepest.doctor.spy import Seen, Spy, constant_loss
+from steepest.doctor.spy import Seen, Spy, constant_loss, floor_loss, shares_of
 from steepest.doctor.tap import Tap
 from steepest.doctor.twin import Twin, ask, copy_of
 
@@ -100,24 +100,60 @@ class Lab:
 
     @property
     def constant(self) -> float | None:
-        """The loss of the best constant prediction, where the criterion is known; from 8 batches, later from 40."""
+        """The loss of the best constant prediction, where the criteria are known; from 8 batches, later from 40."""
+        return self._ends[0]
+
+    @property
+    def floor(self) -> float:
+        """The loss of predictions that are all right, where the criteria are known; 0 otherwise."""
+        return self._ends[1]
+
+    @property
+    def bottomless(self) -> bool:
+        """Whether nobody knows how far the loss can fall: it is below 0, and not made of known criteria."""
+        return self.constant is None and self.late() < 0
+
+    @property
+    def _ends(self) -> tuple[float | None, float]:
         passes = self.passes(8 if self.now < 35 else 40)
         key = ("constant", len(passes))
         if key not in self.notes:
-            self.notes[key] = self._constant(passes) if self.loss is not None else None
+            self.notes[key] = self._between(passes) if self.loss is not None else (None, 0.0)
         return self.notes[key]
 
-    def _constant(self, passes: list[Pass]) -> float | None:
+    def _between(self, passes: list[Pass]) -> tuple[float | None, float]:
+        """Return the loss of the best constants and of the best predictions, for a criterion or a sum of several."""
         model = self.twin()
-        seen = [self.watched(of, model) for of in passes]
-        calls = [each.criteria[0] for each in seen if len(each.criteria) == 1]
-        return constant_loss(calls) if calls and len(calls) == len(seen) else None
+        seen: list[tuple[Tensor, Seen]] = []
+        for of in passes:
+            with Spy() as spy:
+                seen.append((self.ask(model, of), spy.seen))
+        count = len(seen[0][1].criteria) if seen else 0
+        if not count or any(len(each.criteria) != count for _, each in seen):
+            return None, 0.0
+        columns = list(zip(*(each.criteria for _, each in seen), strict=True))
+        factors = [1.0] if count == 1 else shares_of(seen[0][0], seen[0][1].criteria)
+        constants = [constant_loss(list(each)) for each in columns]
+        known = [each for each in constants if each is not None]
+        if factors is None or len(known) < count:
+            return None, 0.0
+        low = [floor_loss(list(each)) for each in columns]
+        best, right = (sum(a * b for a, b in zip(factors, each, strict=True)) for each in (known, low))
+        return best, right
 
     @property
     def scale(self) -> float | None:
-        """What the loss had to fall from: its first value, or that of the best constant where it is lower."""
+        """What the loss had to fall by: from its first value, or that of the best constant where it is lower, to 0.
+
+        Where it can be below 0, to what it is with all predictions right, or as far as it has fallen.
+        """
         known = [each for each in (*self.history.losses[:1], self.constant) if each is not None and math.isfinite(each)]
-        return max(abs(min(known)), 1e-12) if known else None
+        if not known:
+            return None
+        if self.floor < 0:
+            return max(abs(min(known) - self.floor), 1e-12)
+        fallen = min(known) - self.late() if self.bottomless else 0.0
+        return max(abs(min(known)), fallen, 1e-12)
 
     @property
     def gain(self) -> float:

@@ -79,19 +79,51 @@ def constant_loss(calls: list[Call]) -> float | None:
     """Return the loss of the best constant prediction, by the targets of several calls of a criterion.
 
     None if it is not known of this criterion.
-    Cross-entropy: the entropy of the classes (nats). Squared errors: the variance of each output, in the mean.
+    Cross-entropy: the entropy of the classes (nats). Squared errors: the variance of each output, in the mean. Counts:
+    that of their mean.
     """
     name = calls[0].name
     if any(call.name != name or call.options.get("reduction", "mean") != "mean" for call in calls):
         return None
     targets = [call.target.detach() for call in calls]
     if name in ("cross_entropy", "nll_loss") and not targets[0].is_floating_point():
-        counts = torch.bincount(torch.cat([each.flatten() for each in targets]).clamp(min=0)).double()
+        left_out = calls[0].options.get("ignore_index", -100)
+        kinds = torch.cat([each.flatten() for each in targets])
+        counts = torch.bincount(kinds[kinds != left_out].clamp(min=0)).double()
         shares = counts[counts > 0] / counts.sum()
-        return float(-(shares * shares.log()).sum())
+        return float(-(shares * shares.log()).sum()) if len(shares) else None
     if name.startswith("binary_cross_entropy"):
         shares = torch.cat([each.reshape(len(each), -1) for each in targets]).double().mean(0).clamp(1e-12, 1 - 1e-12)
         return float(-(shares * shares.log() + (1 - shares) * (1 - shares).log()).mean())
     if name == "mse_loss":
         return float(torch.cat([each.reshape(len(each), -1) for each in targets]).double().var(0, correction=0).mean())
+    if name == "poisson_nll_loss" and not calls[0].options.get("full", False):
+        rates = torch.cat([each.reshape(len(each), -1) for each in targets]).double().mean(0)
+        return float((rates - torch.xlogy(rates, rates)).mean())
     return None
+
+
+def floor_loss(calls: list[Call]) -> float:
+    """Return the loss of the best predictions there can be, where `constant_loss` is known: 0 but for counts.
+
+    Counts scatter about their rates: the true rates lose half a nat more than the counts themselves would.
+    """
+    if calls[0].name != "poisson_nll_loss":
+        return 0.0
+    told = torch.cat([call.target.detach().flatten() for call in calls]).double()
+    rate = told.mean()
+    least = (told - torch.xlogy(told, told)).mean() + 0.5 * rate.clamp(max=1)
+    return float(torch.minimum(least, rate - torch.xlogy(rate, rate)))
+
+
+def shares_of(value: Tensor, calls: list[Call]) -> list[float] | None:
+    """Return the factor of each criterion in a loss that is a sum of them, None where it is anything else."""
+    parts = [call.output for call in calls]
+    if not value.requires_grad or not all(isinstance(each, Tensor) and each.requires_grad for each in parts):
+        return None
+    found = torch.autograd.grad(value, parts, allow_unused=True)
+    if any(each is None or part.ndim for each, part in zip(found, parts, strict=True)):
+        return None
+    factors = [float(each) for each in found if each is not None]
+    total = sum(factor * float(part.detach()) for factor, part in zip(factors, parts, strict=True))
+    return factors if abs(total - float(value.detach())) <= 1e-4 * abs(total) + 1e-9 else None

@@ -9,10 +9,13 @@ from steepest.doctor.data import filled
 from steepest.doctor.demo import Demo, entropy, train
 from steepest.doctor.history import tensors
 from steepest.doctor.lab import Lab
-from steepest.doctor.vary import asked, double, noise
+from steepest.doctor.vary import Change, asked, double, noise
 
 SIZES = (1.0, 30.0, 1000.0)
 """Of the random numbers that are put in the place of an input."""
+
+DRAWS = 4
+"""Times that weights are drawn anew: a unit that is silent for one draw speaks for another."""
 
 
 @cause(
@@ -29,7 +32,8 @@ def input_not_used(lab: Lab) -> Found | None:
     Whatever the model is given, its output is the same to the last bit, in double precision; or what the model is
     given is the same whatever is in the batch. It is so from the first look on: what died later was not cut off.
 
-    The input is exchanged between rows, and replaced by zeros and by random numbers of several sizes, on a copy.
+    The input is exchanged between rows, and replaced by zeros and by random numbers of several sizes, on a copy; and
+    so it is with weights drawn anew: where those hear the input, it is the weights that are at fault.
     """
     if not seldom(lab, "A18"):
         return lab.notes.get("A18 said")
@@ -65,7 +69,22 @@ def _deaf(seen: Anatomy) -> bool:
     first = asked(seen, make, model)
     changes = [lambda each: make(each.roll(1, 0) if each.ndim else each), lambda each: make(torch.zeros_like(each))]
     changes += [lambda each, size=size: make(noise(each, size)) for size in SIZES]
-    return all(_same(first, asked(seen, change, model)) for change in changes)
+    return all(_same(first, asked(seen, change, model)) for change in changes) and not _hears(seen, model, make)
+
+
+def _hears(seen: Anatomy, model: nn.Module, make: Change) -> bool:
+    """Return whether the model hears its input once its weights are others, which training could have made."""
+    for number in range(DRAWS):
+        draw = torch.Generator().manual_seed(number)
+        with torch.no_grad():
+            for each in model.parameters():
+                if each.requires_grad:
+                    width = max(1, each[0].numel() if each.ndim > 1 else 4)
+                    each.copy_(torch.randn(each.shape, generator=draw, dtype=each.dtype) / width**0.5)
+        first = asked(seen, make, model)
+        if not _same(first, asked(seen, lambda each: make(noise(each, 1.0)), model)):
+            return True
+    return False
 
 
 def _same(one: list[Tensor], other: list[Tensor]) -> bool:

@@ -13,6 +13,7 @@ from steepest.doctor.lab import Lab
 from steepest.doctor.members import unmoved
 from steepest.doctor.replay import Change
 from steepest.doctor.schedule import calls, scheduler
+from steepest.doctor.trial import knows
 from steepest.doctor.twin import set_modes
 
 FIX = "Save and load all of it: model (buffers, too), optimizer, scheduler and scaler, each by its state_dict."
@@ -152,13 +153,18 @@ def _begins_anew(lab: Lab) -> Found | None:
 
 
 def _trained(lab: Lab, first: float) -> bool:
-    """Return whether a copy with weights drawn anew loses more than was lost at first."""
+    """Return whether the first loss is less than of a constant, and of copies with weights drawn anew, each of them."""
+    passes = lab.passes(2)
+    if not passes or (lab.constant is not None and not knows(lab)):
+        return False
     model = lab.twin()
     some = [module for module in model.modules() if callable(getattr(module, "reset_parameters", None))]
-    for module in some:
-        getattr(module, "reset_parameters")()  # noqa: B009
-    passes = lab.passes(1)
-    return bool(some and passes) and float(lab.ask(model, passes[0]).detach()) > 1.3 * max(first, 1e-12)
+    for of in passes * 3:
+        for module in some:
+            getattr(module, "reset_parameters")()  # noqa: B009
+        if not float(lab.ask(model, of).detach()) > 1.3 * max(first, 1e-12):
+            return False
+    return bool(some)
 
 
 def demo(run: Demo) -> None:

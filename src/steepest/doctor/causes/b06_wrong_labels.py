@@ -39,7 +39,7 @@ def wrong_labels(lab: Lab) -> Found | None:
     updates: list[Update] = [each for each in lab.history.latest if not each.closure]
     columns = pooled([each.of for update in updates for each in update.backwards], MOST)
     both = pairs(lab, columns)
-    if both is None or len(both[0]) < 300 or not is_classes(both[1]) or len(both[1].unique()) < 4:
+    if both is None or len(both[0]) < 300 or not is_classes(both[1]) or len(both[1].unique()) < 4 or both[1].min() < 0:
         return None
     told = _model_says(lab, columns or [])
     x, y, said = _distinct(both[0], both[1].long(), told if told is not None else both[1].long())
