@@ -47,8 +47,20 @@ def fresh(weights: Iterable[Tensor]) -> bool:
     Entries that are independent, and orthogonal matrices, have none above (sqrt(rows) + sqrt(columns)) x their
     deviation; training adds directions that do.
     """
-    drawn = [looks_drawn(each) for each in weights if each.ndim > 1 and each.numel() >= SMALL]
+    matrices = [each for each in weights if each.ndim > 1]
+    drawn = [looks_drawn(each) for each in matrices if each.numel() >= SMALL]
     return bool(drawn) and sum(drawn) >= MOST * len(drawn)
+
+
+def from_scratch(lab: Lab, names: set[str]) -> bool:
+    """Return whether parameters that are too small to say how they were drawn are of a model that was drawn throughout.
+
+    Some of them are matrices, and all large ones of the model, of which there are some, looked drawn at the start.
+    """
+    model = lab.model if lab.start is None else lab.start.model
+    own = dict(model.named_parameters())
+    small = [each for name, each in own.items() if name in names and each.ndim > 1]
+    return bool(small) and all(each.numel() < SMALL for each in small) and fresh(own.values())
 
 
 def looks_drawn(weight: Tensor) -> bool:

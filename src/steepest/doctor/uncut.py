@@ -56,8 +56,10 @@ class Uncut(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _leaves(self, func: Callable[..., Any], first: Tensor, args: Any, kwargs: Any) -> Any:
-        """Let a tensor become data, and remember it."""
+        """Let a tensor become data, and remember it; a number stays a tensor, with which one can reckon as well."""
         self._left.append(first)
+        if func is torch.Tensor.item:
+            return first.reshape(())
         return func(first.detach(), *args[1:], **kwargs)
 
     def _tie(self, value: Any) -> Any:

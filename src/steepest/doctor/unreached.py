@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from steepest.doctor.anatomy import Anatomy, anatomy, current, dissect
 from steepest.doctor.lab import Lab
-from steepest.doctor.members import copied, fresh, held, unmoved
+from steepest.doctor.members import copied, fresh, from_scratch, held, unmoved
 from steepest.doctor.uncut import Uncut
 
 CUTS = 12
@@ -47,7 +47,7 @@ def _found(lab: Lab) -> Unreached | None:
     lab.notes["lost"] = lost
     lost = lost & before
     lost = {name for name in lost if unmoved(lab, name, real[name]) or gradients[list(wanted).index(name)] is not None}
-    if not lost or not fresh(own[name] for name in lost) or copied(lab, lost):
+    if not lost or not (fresh(own[name] for name in lost) or from_scratch(lab, lost)) or copied(lab, lost):
         return None
     known = lab.notes.get("mended")
     if known is None or known[0] != lost:

@@ -1,7 +1,8 @@
 """The model asked with other inputs: which rows and places of what it gives hang on which of what it is given."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +16,30 @@ Change = Callable[[Tensor], Tensor]
 
 
 def asked(seen: Anatomy, change: Change | None = None, model: nn.Module | None = None) -> list[Tensor]:
-    """Return what the model gives for what it was given, with each tensor of that changed; its random numbers stay."""
+    """Return what the model gives for what it was given, with each tensor of that changed; its random numbers stay.
+
+    What a model in double precision makes for itself, such as a first state, is made in double precision.
+    """
     if seen.given is None:
         return []
+    model = model or seen.model
     args, kwargs = seen.given
     restore_random_state(seen.of.random)
     same: Change = lambda each: each.detach()  # noqa: E731
-    with torch.no_grad():
-        output = (model or seen.model)(*mapped(args, change or same), **mapped(kwargs, change or same))
+    with torch.no_grad(), made_in(next((each.dtype for each in model.parameters()), torch.float32)):
+        output = model(*mapped(args, change or same), **mapped(kwargs, change or same))
     return [each.detach().clone() for each in tensors(output)]
+
+
+@contextmanager
+def made_in(dtype: torch.dtype) -> Iterator[None]:
+    """Make new tensors in double precision where that is the dtype."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype if dtype == torch.float64 else before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def double(seen: Anatomy) -> tuple[nn.Module, Change]:

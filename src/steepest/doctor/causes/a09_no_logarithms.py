@@ -3,14 +3,21 @@
 import torch
 from torch import Tensor, nn
 
-from steepest.doctor.anatomy import Anatomy, anatomy
+from steepest.doctor.anatomy import VIEWS, Anatomy, anatomy
 from steepest.doctor.cause import EXACT, STEP, Found, cause
 from steepest.doctor.demo import Demo, train
 from steepest.doctor.lab import Lab
 from steepest.doctor.spy import Call
+from steepest.doctor.vary import asked, noise
 
 NEAR = 1e-2
 """By so much the logarithm of a sum of probabilities may miss zero."""
+
+LINEAR = {"linear", "addmm", "mm", "matmul", "__matmul__", "bmm", "baddbmm", "conv1d", "conv2d", "conv3d", "bilinear"}
+"""Functions that give numbers of both signs."""
+
+SIZES = (1.0, 3.0, 30.0)
+"""Of the random numbers that a model is given in the place of its inputs."""
 
 OUTSIDE = 0.1
 """Part of what is clamped to the range of probabilities that was outside of it."""
@@ -28,15 +35,16 @@ def no_log_probabilities(lab: Lab) -> Found | None:
     """The loss is negative and falls without end, or hardly falls.
 
     NLL or KL is given numbers whose exponentials do not add up to one; or logits are clamped to the range of
-    probabilities before their logarithm is taken; or the score of the right class itself is averaged.
+    probabilities before their logarithm is taken; or the score of the right class itself is averaged; or a Poisson
+    likelihood is given as a rate what a layer gives as it is, which is negative for some inputs.
 
     Log-probabilities cannot all be raised; raising all that is given by one changes the loss by one, or what is clamped
-    could be anything beyond the bounds.
+    could be anything beyond the bounds; with other inputs of the same make, the model gives rates below zero.
     """
     seen = anatomy(lab)
     if seen is None:
         return None
-    for call in seen.named("nll_loss", "kl_div", "gather", "log", "__getitem__"):
+    for call in seen.named("nll_loss", "kl_div", "poisson_nll_loss", "gather", "log", "__getitem__"):
         if (summary := _wrong(seen, call)) is not None:
             return Found(summary, {"function": call.name}, proven=True)
     return None
@@ -49,6 +57,8 @@ def _wrong(seen: Anatomy, call: Call) -> str | None:
         return "nll_loss takes log-probabilities, and the exponentials of what it is given do not add up to one."
     if call.name == "kl_div" and len(call.inputs) > 1 and _kl(call):
         return "kl_div takes log-probabilities, and the exponentials of what it is given do not add up to one."
+    if call.name == "poisson_nll_loss" and call.options.get("log_input") is False and _negative_rate(seen, call):
+        return "poisson_nll_loss with log_input=False takes rates, and what it is given can be negative: logarithms."
     if call.name == "log" and _clamped_logits(seen, call):
         return "The logarithm of clamped values is taken as if they were probabilities, and most are outside of 0 to 1."
     if call.name in ("gather", "__getitem__") and _score_itself(seen, call):
@@ -81,6 +91,23 @@ def _clamped_logits(seen: Anatomy, call: Call) -> bool:
         return False
     outside = ((before < 0) | (before > 1)).float().mean()
     return float(outside) > OUTSIDE and bool((before < -1e-3).any())
+
+
+def _negative_rate(seen: Anatomy, call: Call) -> bool:
+    """Return whether a rate is what a linear layer gives, and the model gives negative ones for some inputs."""
+    made = seen.direct(call.prediction)
+    while made is not None and made.name in VIEWS and "clamp" not in made.name and made.inputs:
+        made = seen.direct(made.inputs[0])
+    if made is None or made.name not in LINEAR:
+        return False
+    if bool((call.prediction.detach() < 0).any()):
+        return True
+    own = [place for place, each in enumerate(seen.outputs) if each.data_ptr() == call.prediction.data_ptr()]
+    try:
+        given = [asked(seen, lambda each, size=size: noise(each, size)) for size in SIZES]
+    except (RuntimeError, ValueError, TypeError, IndexError):
+        return False
+    return any(bool((outputs[place] < 0).any()) for outputs in given for place in own)
 
 
 def _score_itself(seen: Anatomy, call: Call) -> bool:

@@ -54,18 +54,29 @@ def _summed(lab: Lab) -> Found | None:
     summary = (
         f"The loss is summed over the batch: given twice, it is twice as large; divided by {size} it learns better."
     )
-    return Found(summary, {"batch": size, "loss doubles": "yes", **gained.evidence}, proven=True)
+    return Found(summary, {"batch": size, "loss doubles": "yes", **gained.evidence}, proven=True, cure=gained.change)
 
 
 def _divided(lab: Lab, size: int) -> Better | None:
     """Return what is gained by dividing by the batch size, or by what else a mean would divide by."""
-    calls = [call for call in lab.watched(lab.passes(1)[0]).criteria if call.options.get("reduction") == "sum"]
+    calls = [
+        call for call in lab.watched(lab.passes(1)[0]).criteria if call.options.get("reduction") in ("sum", "none")
+    ]
     counts = {size, *(call.target.numel() for call in calls), *(call.prediction.numel() for call in calls)}
+    known: tuple[Change, Better] | None = lab.notes.get("A10")
     for count in sorted(counts)[:3]:
-        gained = better(lab, Change(f"loss / {count}", loss=lambda value, by=count: value / by))
+        change = Change(f"loss / {count}", loss=lambda value, by=count: value / by)
+        gained = better(lab, change)
         if gained is not None:
+            lab.notes["A10"] = (change, gained)
             return gained
-    return None
+    return known[1] if known is not None and _still_ahead(lab, known[0]) else None
+
+
+def _still_ahead(lab: Lab, change: Change) -> bool:
+    """Return whether what was better has less than half of the loss that is left: both fall far below the first one."""
+    base, fork = lab.replay(), lab.replay(change)
+    return base is not None and fork is not None and fork.finite and not 2 * fork.late() > base.late()
 
 
 def doubles(lab: Lab, of: Pass) -> bool:

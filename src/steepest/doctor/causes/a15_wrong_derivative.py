@@ -33,7 +33,7 @@ def wrong_derivative(lab: Lab) -> Found | None:
     seen = anatomy(lab)
     if seen is None:
         return None
-    for kind, (given, gave) in hand_written(seen).items():
+    for kind, (given, gave) in hand_written(lab, seen).items():
         try:
             miss = wrong(kind, given, gave)
         except (RuntimeError, ValueError, TypeError, AttributeError, IndexError):

@@ -7,12 +7,10 @@ from torch import Tensor, nn
 
 from steepest.doctor.anatomy import Anatomy, anatomy, seldom
 from steepest.doctor.cause import EXACT, STEP, Found, cause
-from steepest.doctor.data import filled
 from steepest.doctor.demo import Demo, train
 from steepest.doctor.history import tensors
 from steepest.doctor.lab import Lab
-from steepest.doctor.spy import Spy
-from steepest.doctor.vary import apart, evaluating
+from steepest.doctor.series import ahead, first_predicted, is_given_back, moved, own_place
 
 SHIFTED = 0.95
 """So much of what is to be predicted is the next of what is given."""
@@ -23,7 +21,7 @@ MOVED = 1e-4
 @cause(
     "A20",
     "future-seen",
-    fix="Mask what comes later, from the next place on; pad convolutions on the left only; read in one direction.",
+    fix="Mask what comes later; pad convolutions on the left only; read in one direction; predict the next place.",
     when=STEP,
     weight=EXACT,
     masks="A19 B C D",
@@ -31,10 +29,11 @@ MOVED = 1e-4
 def future_seen(lab: Lab) -> Found | None:
     """The loss of a model that predicts the next item falls far too low, and it is useless.
 
-    What is to be predicted is what is given, one place on; and what the model gives for early places is another when
-    later ones are.
+    What is to be predicted is what is given, one place on or more; and what the model gives for early places is another
+    when later ones are. Or a model that goes through a series in one direction is to predict the very place that it
+    is given.
 
-    The later half of each series is exchanged on a copy.
+    The later half of each series, or one place, is exchanged on a copy.
     """
     if not seldom(lab, "A20", 2):
         return lab.notes.get("A20 said")
@@ -42,14 +41,29 @@ def future_seen(lab: Lab) -> Found | None:
     if seen is None:
         return None
     for place, series in enumerate(tensors(seen.of.batch)):
-        if series.ndim < 2 or series.shape[1] < 4 or not _to_predict(seen, series):
+        if series.ndim < 2 or series.shape[1] < 4:
             continue
-        moved = _moved(lab, seen, place, series)
-        if MOVED < moved < math.inf:
-            summary = f"Predictions of early places change with what comes later, by {moved:.2g} deviations."
-            lab.notes["A20 said"] = Found(summary, {"moved by": moved}, proven=True)
+        told = _told(lab, seen, place, series)
+        if told is not None:
+            lab.notes["A20 said"] = Found(told[0], {"moved by": told[1]}, proven=True)
             return lab.notes["A20 said"]
     return None
+
+
+def _told(lab: Lab, seen: Anatomy, place: int, series: Tensor) -> tuple[str, float] | None:
+    """Return what is seen that should not be, and by how much predictions move with it."""
+    said = "Predictions of early places change with what comes later, by {:.2g} deviations."
+    size = 0.0
+    if _to_predict(seen, series):
+        size = moved(lab, seen, place, series)
+    elif (first := first_predicted(seen, series)) is not None:
+        size = ahead(lab, seen, place, series, first)
+    elif is_given_back(seen, series):
+        said = (
+            "The prediction of a place changes with this place itself, which the model is given, by {:.2g} deviations."
+        )
+        size = own_place(lab, seen, place, series)
+    return (said.format(size), size) if MOVED < size < math.inf else None
 
 
 def _to_predict(seen: Anatomy, series: Tensor) -> bool:
@@ -69,39 +83,6 @@ def _to_predict(seen: Anatomy, series: Tensor) -> bool:
         if each.shape == series.shape and bool((each[:, :-1] == wanted).float().mean() > SHIFTED):
             return True
     return False
-
-
-def _moved(lab: Lab, seen: Anatomy, place: int, series: Tensor) -> float:
-    """Return how far what is given for early places moves when the later ones are of another row."""
-    at = series.shape[1] // 2
-    other = torch.cat([series[:, :at], series[:, at:].roll(1, 0)], 1)
-    found = list(tensors(seen.of.batch))
-    batch = filled(seen.of.batch, [*found[:place], other, *found[place + 1 :]])
-    try:
-        first, second = _predictions(lab, seen, seen.of.batch), _predictions(lab, seen, batch)
-        again = _predictions(lab, seen, seen.of.batch)
-    except (RuntimeError, ValueError, TypeError, IndexError):
-        return 0.0
-    if apart(first, again) > 0:
-        return 0.0
-    length = series.shape[1]
-    for one, changed in zip(first, second, strict=False):
-        if one.ndim > 1 and one.shape == changed.shape and one.shape[0] == len(series):
-            if one.shape[1] in (length, length - 1):
-                return apart([one[:, :at]], [changed[:, :at]])
-            if one.ndim > 2 and one.shape[2] in (length, length - 1):
-                return apart([one[:, :, :at]], [changed[:, :, :at]])
-    return 0.0
-
-
-def _predictions(lab: Lab, seen: Anatomy, batch: object) -> list[Tensor]:
-    """Return what the model gives, and what criteria are given, in evaluation mode."""
-    model, outputs = evaluating(seen), []
-    handle = model.register_forward_hook(lambda module, args, output: outputs.extend(tensors(output)))
-    with Spy() as spy:
-        lab.ask(model, seen.of, batch)
-    handle.remove()
-    return [each.detach() for each in (*outputs, *(call.prediction for call in spy.seen.criteria))]
 
 
 class Reader(nn.Module):

@@ -14,6 +14,7 @@ from steepest.doctor.demo import Demo, entropy
 from steepest.doctor.grammar import OWN
 from steepest.doctor.history import Pass, tensors
 from steepest.doctor.lab import Lab
+from steepest.doctor.source import stored
 
 AGAIN = 3
 """So many times the same is no chance."""
@@ -111,7 +112,7 @@ def one_batch_comes_again(lab: Lab) -> Found | None:
     if begun and (length is None or length > 1):
         summary = f"The loop is left after its first batch and begun anew: the same {count} rows come each time."
         return Found(summary, {"times": len(passes)}, proven=True)
-    more = _longer(lab.source, passes[-1].batch, count)
+    more = _longer(lab.source, passes[-1].batch, count) or _stored(lab, count)
     if more is None or _one_object(passes):
         return None
     summary = f"Each batch has the same {count} rows, and there are {more}."
@@ -153,6 +154,12 @@ def _longer(source: Any, batch: Any, count: int) -> int | None:
         if each.ndim and (each.shape[1:], each.dtype) in shapes and len(each) > count
     ]  # fmt: skip
     return max(lengths, default=None)
+
+
+def _stored(lab: Lab, count: int) -> int | None:
+    """Return how many rows the data set has that batches come from, where it can be seen and has more than a batch."""
+    columns = stored(lab)
+    return len(columns[0]) if columns and len(columns[0]) > count else None
 
 
 @cause("A21", "same-batch-again", fix=FIX, when=MARK, weight=0.9 * STATISTIC, masks="B05 D20")

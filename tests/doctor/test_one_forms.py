@@ -1,0 +1,219 @@
+"""Faults of a loop's code and of numerics in forms that were once missed, each beside the same program without it."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from steepest.doctor.demo import Demo, demonstrate, entropy
+
+FORMS = []
+
+
+def form(number):
+    """Collect a program, and the cause it is to be found to have."""
+
+    def collect(program):
+        FORMS.append(pytest.param(number, program, id=f"{number}-{program.__name__}"))
+        return program
+
+    return collect
+
+
+def fit(run: Demo, model, optimizer, loss, batches):
+    """Train as anyone would."""
+    for batch in run.watch(model, optimizer, loss)(batches):
+        optimizer.zero_grad()
+        loss(model, batch).backward()
+        optimizer.step()
+
+
+def adam(model, lr=1e-2):
+    return torch.optim.Adam(model.parameters(), lr=lr)
+
+
+class Slope(torch.autograd.Function):
+    """A hand-written function that is told something besides tensors."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, right: bool) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.right = right
+        return x * x.sigmoid()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        gate = x.sigmoid()
+        return grad * (gate + x * gate * (1 - gate) if ctx.right else gate), None
+
+
+@form("A15")
+def a_derivative_of_a_function_with_options(run):
+    class Applied(nn.Module):
+        def forward(self, x):
+            return Slope.apply(x, not run.faulty)
+
+    model = run.network()
+    model[1] = Applied()
+    fit(run, model, adam(model), entropy, run.batches(run.classes(), 2))
+
+
+@form("A07")
+def one_of_two_losses_as_a_number(run):
+    model = nn.ModuleDict({"body": nn.Linear(8, 24), "kind": nn.Linear(24, 3), "size": nn.Linear(24, 1)})
+
+    def loss(model, batch):
+        hidden = model["body"](batch[0]).relu()
+        second = model["size"](hidden).square().mean()
+        return F.cross_entropy(model["kind"](hidden), batch[1]) + (second.item() if run.faulty else second)
+
+    fit(run, model, adam(model), loss, run.batches(run.classes(), 2))
+
+
+@form("A09")
+def a_rate_that_may_be_negative(run):
+    model = run.network(outputs=1)
+    with torch.no_grad():
+        model[-1].bias.fill_(1.0)
+    x, y = run.numbers()
+
+    def loss(model, batch):
+        told = model(batch[0])
+        return F.poisson_nll_loss(told if run.faulty else told.clamp(min=0.01), batch[1], log_input=False)
+
+    fit(run, model, adam(model), loss, run.batches((x, (3 + 2 * y).clamp(min=0).round()), 2))
+
+
+@form("A10")
+def a_sum_over_all_that_is_halved(run):
+    model = run.network(outputs=6)
+
+    def loss(model, batch):
+        each = F.mse_loss(model(batch[0]), batch[1] * torch.ones(6), reduction="none")
+        return each.sum() / 2 if run.faulty else each.mean()
+
+    fit(run, model, torch.optim.SGD(model.parameters(), lr=0.05), loss, run.batches(run.numbers(), 6))
+
+
+class Recent(nn.Module):
+    """A head on the state of a recurrent layer: the first one, or the last."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.layer, self.head, self.first = nn.GRU(1, 16, batch_first=True), nn.Linear(16, 3), first
+
+    def forward(self, x):
+        state = torch.zeros(1, len(x), 16)
+        _, last = self.layer(x.unsqueeze(-1), state)
+        return self.head(state[0] if self.first else last[0])
+
+
+@form("A18")
+def the_state_before_anything_was_read(run):
+    model = Recent(run.faulty)
+    fit(run, model, adam(model), entropy, run.batches(run.classes(), 2))
+
+
+class Filter(nn.Module):
+    """Convolutions that see the past of a series, or both sides."""
+
+    def __init__(self, both):
+        super().__init__()
+        self.one, self.two, self.pad = nn.Conv1d(1, 12, 3), nn.Conv1d(12, 1, 3), (1, 1) if both else (2, 0)
+
+    def forward(self, x):
+        hidden = self.one(F.pad(x.unsqueeze(1), self.pad)).relu()
+        return self.two(F.pad(hidden, self.pad)).squeeze(1)
+
+
+@form("A20")
+def padded_on_both_sides_and_judged_late(run):
+    model = Filter(run.faulty)
+    draw = torch.Generator().manual_seed(1)
+    waves = (6 * torch.rand(256, 1, generator=draw) + 0.7 * torch.arange(16)).sin()
+    waves = waves + 0.1 * torch.randn(256, 16, generator=draw)
+
+    def loss(model, batch):
+        return F.mse_loss(model(batch[0][:, :-1])[:, 3:], batch[0][:, 4:])
+
+    fit(run, model, adam(model), loss, run.batches((waves, waves), 2))
+
+
+class Speaker(nn.Module):
+    """Says symbols one after the other, given those before."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.layer, self.out = nn.Embedding(8, 12), nn.GRU(12, 24, batch_first=True), nn.Linear(24, 7)
+
+    def forward(self, before):
+        return self.out(self.layer(self.table(before))[0])
+
+
+@form("A20")
+def what_is_to_be_said_is_not_shifted(run):
+    model = Speaker()
+    draw = torch.Generator().manual_seed(1)
+    text = (torch.randint(7, (256, 1), generator=draw) + 3 * torch.arange(8)) % 7
+
+    def loss(model, batch):
+        before = batch[0] if run.faulty else F.pad(batch[0][:, :-1], (1, 0), value=7)
+        return F.cross_entropy(model(before).flatten(0, 1), batch[0].flatten())
+
+    fit(run, model, adam(model), loss, run.batches((text, text), 2))
+
+
+@form("A21")
+def the_first_batch_of_a_new_iterator(run):
+    model = run.network()
+    rows = torch.utils.data.TensorDataset(*run.classes())
+    loader = torch.utils.data.DataLoader(rows, 32)
+    stream = iter([batch for _ in range(2) for batch in loader])
+    fit(run, model, adam(model), entropy, (next(iter(loader)) if run.faulty else next(stream) for _ in range(30)))
+
+
+@pytest.mark.parametrize(("number", "program"), FORMS)
+def test_it_is_found(number, program):
+    found, errors = demonstrate(program)
+    assert [each.cause for each in found][:1] == [number]
+    assert not errors
+
+
+@pytest.mark.parametrize("program", [each.values[1] for each in FORMS], ids=[each.id for each in FORMS])
+def test_nothing_is_said_without_it(program):
+    assert demonstrate(program, faulty=False) == ([], [])
+
+
+def a_model_that_gives_back_what_it_is_given(run):
+    """An autoencoder of symbols: it is given what it is to give, by way of a summary."""
+    model = nn.Sequential(nn.Embedding(7, 8), nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 56))
+    text = (torch.randint(7, (256, 1)) + 3 * torch.arange(8)) % 7
+
+    def loss(model, batch):
+        return F.cross_entropy(model(batch[0]).view(-1, 7), batch[0].flatten())
+
+    fit(run, model, adam(model), loss, run.batches((text, text), 2))
+
+
+def a_reader_that_shifts_for_itself(run):
+    """The model is given what it is to say, and looks only at what comes before."""
+
+    class Shifting(Speaker):
+        def forward(self, before):
+            return super().forward(F.pad(before[:, :-1], (1, 0), value=7))
+
+    model = Shifting()
+    text = (torch.randint(7, (256, 1)) + 3 * torch.arange(8)) % 7
+
+    def loss(model, batch):
+        return F.cross_entropy(model(batch[0]).flatten(0, 1), batch[0].flatten())
+
+    fit(run, model, adam(model), loss, run.batches((text, text), 2))
+
+
+@pytest.mark.parametrize("program", [a_model_that_gives_back_what_it_is_given, a_reader_that_shifts_for_itself])
+def test_what_looks_like_it_and_is_healthy(program):
+    assert demonstrate(program, faulty=False) == ([], [])
