@@ -10,7 +10,7 @@ sys.path[0] = str(Path(__file__).parents[1])
 def main() -> int:
     """Return the exit status."""
     given = words().parse_args()
-    commands = {"list": show, "verify": verify, "run": run, "score": score, "overhead": overhead}
+    commands = {"list": show, "verify": verify, "run": run, "score": score, "overhead": overhead, "repair": repair}
     return commands[given.command](given)
 
 
@@ -76,6 +76,15 @@ def overhead(given: argparse.Namespace) -> int:
     return 0
 
 
+def repair(given: argparse.Namespace) -> int:
+    """Make the runs that a doctor may repair, and healthy ones; print how they end."""
+    from faults.repairs import tables
+
+    for table in tables(given.case, given.seed):
+        print(table.text())
+    return 0
+
+
 def words() -> argparse.ArgumentParser:
     """Return what understands the command line."""
     from faults.case import PARTS
@@ -89,6 +98,9 @@ def words() -> argparse.ArgumentParser:
     running = commands.add_parser("run", help="run cases under a doctor")
     scoring = commands.add_parser("score", help="print how a doctor did")
     cost = commands.add_parser("overhead", help="measure what watching costs")
+    mending = commands.add_parser("repair", help="measure what repairs of runs of fit achieve, about five minutes")
+    mending.add_argument("--case", default="", metavar="PREFIX", help="of plants; ok. begins those of healthy runs")
+    mending.add_argument("--seed", type=int, default=0)
     for command in (listing, checking, running, scoring):
         command.add_argument("--part", choices=PARTS, default="", help="all, where none is named")
         command.add_argument("--case", default="", metavar="PREFIX")

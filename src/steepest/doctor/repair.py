@@ -7,7 +7,7 @@ from typing import Any
 
 from steepest.doctor.cause import Cause, Found, repair_of
 from steepest.doctor.repair_memory import Attendant
-from steepest.doctor.repair_proof import Proof, best, in_full, is_sound, ladder, origin, proofs, typical
+from steepest.doctor.repair_proof import Proof, best, in_full, is_sound, ladder, origins, proofs, typical
 from steepest.doctor.repair_run import Undo, change_run, take_over
 from steepest.doctor.repair_trial import STEPS, WORSE, Before
 from steepest.doctor.replay import Change
@@ -96,7 +96,10 @@ class Repairs:
         foremost, event = doctor.foremost(), doctor.lab.event
         if foremost is None and event is None:
             return batch
-        key = ("" if foremost is None else foremost[0].id, doctor.looked if event is None else -event)
+        key = (
+            "" if foremost is None else foremost[0].id,
+            doctor.looked if event is None else -1 - self._run.position.step,
+        )
         if key in self._tried or self._trial is not None:
             return batch
         self._tried.add(key)
@@ -107,7 +110,8 @@ class Repairs:
         doctor, lost = self._doctor, not is_sound(self._run.model)
         cause, name = ("", "blow-up") if foremost is None else (foremost[0].id, foremost[0].name)
         repair = Repair(self._run.position.step, cause, name)
-        with doctor.aside():
+        proof: Proof | None = None
+        with doctor.aside():  # which also keeps an error in it from the run
             proof = self._proven(foremost, lost, repair)
         if proof is not None and self._agreed(repair, proof):
             return self._make(proof, repair, batch)
@@ -126,13 +130,14 @@ class Repairs:
             return None
         known = foremost if foremost is not None and foremost[1].proven else None
         offered = repair_of(known[0]) if known is not None else None
-        start = origin(lab, self._doctor.good)
-        found: Proof | None = None
+        starts = list(origins(lab, self._doctor.good)) or [None]
+        stages = []
         if known is not None and offered is not None:
-            found = self._best(offered(lab, known[1]), start, repair)
-        if found is None and lab.event is not None and (known is None or lost) and start is not None:
-            found = next((each for rung in ladder(lab) if (each := self._best([rung], start, repair))), None)
-        return found
+            stages.append(offered(lab, known[1]))
+        if lab.event is not None and (known is None or lost):
+            stages += [[rung] for rung in ladder(lab)]
+        tries = (self._best(stage, start, repair) for stage in stages for start in starts)
+        return next((each for each in tries if each is not None), None)
 
     def _best(self, changes: Sequence[Change], start: Any, repair: Repair) -> Proof | None:
         """Return the best of several changes that passes all the way, None where none does; note what was tried."""
@@ -172,6 +177,8 @@ class Repairs:
         if lab.event is not None:
             self._tell(trial.repair, "not enough")
             return
+        control: Proof | None = None
+        own = without = math.nan
         with doctor.aside():
             control, without = trial.before.without(lab, trial.change)
             own = typical(lab, lab.twin())

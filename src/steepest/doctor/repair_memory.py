@@ -112,6 +112,7 @@ class Attendant(Doctor):
         lab.notes.clear()
         lab._replays.clear()
         self._found.clear()
+        self._second = []
         self._rises = Rises()
         self._next = self._tap.batches + SNAPSHOTS
 

@@ -24,8 +24,12 @@ LEAST = 40
 NEAR = 2
 """Updates before a blow-up that are left out with it."""
 
-BETTER, CALM = 0.02, 0.5
-"""Part of its loss that a change has to take from a run; of a rise, where the run blew up."""
+BETTER, CALM, WORSE = 0.02, 0.5, 0.1
+"""Part of its loss that a change has to take from a run; of a rise, where the run blew up; part by which it may be
+worse where all it has to do is that a step can be made at all."""
+
+SOME = 12
+"""Losses whose median tells how well a run went before it blew up."""
 
 LIKE = 0.03
 """Part of the best loss within which a milder change is preferred."""
@@ -65,14 +69,16 @@ def ladder(lab: Lab) -> Sequence[Change]:
     return (*LADDER, IN_SINGLE) if narrow else LADDER
 
 
-def origin(lab: Lab, good: Twin | None) -> Twin | None:
-    """Return the earliest sound snapshot from which every update up to now is remembered; None where there is none."""
-    known = [each for each in (lab.start, good, lab.recent) if each is not None and is_sound(each.model)]
-    for each in sorted(known, key=lambda twin: twin.step):
-        early = lab.event is None or each.step < max(1, lab.event)
-        if early and each.step + len(lab.remembered(each, lab.now)) == lab.now > each.step and lab.licence(each):
-            return each
-    return None
+def origins(lab: Lab, good: Twin | None) -> Iterator[Twin]:
+    """Yield the sound snapshots from which every update up to now is remembered: those that come into question first.
+
+    Where a loss blew up these are the latest before that; else the first, for what is wrong has been so from there on.
+    """
+    known = {each.step: each for each in (lab.start, good, lab.recent) if each is not None and is_sound(each.model)}
+    for step in sorted(known, reverse=lab.event is not None):
+        early = lab.event is None or step < max(1, lab.event)
+        if early and step + len(lab.remembered(known[step], lab.now)) == lab.now > step and lab.licence(known[step]):
+            yield known[step]
 
 
 def is_sound(model: nn.Module) -> bool:
@@ -86,9 +92,8 @@ def proofs(lab: Lab, changes: Sequence[Change], start: Twin | None) -> Iterator[
         yield from (_from_now(lab, each) for each in changes if lab.event is None)
         return
     updates = list(lab.remembered(start, lab.now))
-    before = {each.batch: typical(lab, lab.twin(), each) for each in changes}
     for change in changes:
-        yield _try(lab, change, start, lengthened(updates[:FORK]), before[change.batch])
+        yield _try(lab, change, start, lengthened(updates[:FORK]), as_with(lab, change))
 
 
 def in_full(lab: Lab, proof: Proof) -> Proof:
@@ -118,7 +123,7 @@ def _try(lab: Lab, change: Change, start: Twin, updates: Sequence[Update], befor
     made = replay(start, kept, lab.loss, lab.way, change)
     sound = made.finite and len(made.losses) == len(kept) and is_sound(made.twin.model)
     after = typical(lab, copy.deepcopy(made.twin.model), change) if sound else math.inf
-    return Proof(change, start, kept, made, before, after, after <= _bound(lab, before))
+    return Proof(change, start, kept, made, before, after, math.isfinite(after) and after <= _bound(lab, before))
 
 
 def _left_out(lab: Lab, change: Change, update: Update) -> bool:
@@ -129,10 +134,20 @@ def _bound(lab: Lab, before: float) -> float:
     """Return the loss from which on a change has helped: it has to undo half of a rise, or of a loss that is stuck."""
     if lab.event is None:
         return before - BETTER * abs(before) if math.isfinite(before) else math.inf
+    if math.isfinite(before) and not math.isfinite(lab.history.losses[-1]):
+        return before + WORSE * abs(before)  # the weights are sound, for the run has left that step out
     told = [each for each in lab.history.losses[: lab.event] if math.isfinite(each)]
-    good = median(told[-12:]) if told else lab.scale or 0.0
+    some = [median(told[max(0, end - SOME) : end]) for end in range(len(told), max(0, len(told) - FORK), -SOME // 2)]
+    good = min(some, default=lab.scale or 0.0)
     high = min([each for each in (before, told[0] if told else math.inf) if each > good], default=2 * abs(good))
     return good + CALM * (high - good)
+
+
+def as_with(lab: Lab, change: Change) -> float:
+    """Return the loss of the run's weights as they are, where all else is as with a change."""
+    twin = Twin.of(lab.model, lab.optimizer, lab.now, lab.modes)
+    change.prepare(twin)
+    return typical(lab, twin.model, change)
 
 
 def _from_now(lab: Lab, change: Change) -> Proof:

@@ -46,7 +46,9 @@ class Before:
         made = replay(self.twin, updates, self.loss, self.way)
         if not made.finite or not is_sound(made.twin.model):
             return None, float("inf")
-        loss = typical(lab, copy.deepcopy(made.twin.model))
+        twin = made.twin.copy()
+        change.prepare(twin)
+        loss = typical(lab, twin.model)
         return Proof(AS_IT_WAS, self.twin, updates, made, loss, loss, True), loss
 
     def _undone(self, update: Update, change: Change) -> Update:

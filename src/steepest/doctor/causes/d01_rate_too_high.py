@@ -1,6 +1,7 @@
 """The learning rate is so high that training diverges."""
 
 from collections.abc import Sequence
+from statistics import median
 
 import torch
 
@@ -12,6 +13,9 @@ from steepest.doctor.trial import Better, better
 
 WEIGHT = 1.6
 """Less than what has a cause of its own: a tenth of the rate calms nearly everything."""
+
+JUMPED, NEAR = 0.7, 12
+"""Part of the last rate that the usual one is where it has jumped; steps before a blow-up that are not the usual."""
 
 LITTLE = 0.1
 """A run that has gained more learns, down to a floor of noise: D02."""
@@ -62,8 +66,11 @@ def _said(found: tuple[Change, Better], what: str, onset: int) -> Found:
 
 
 def repair(lab: Lab, found: Found) -> Sequence[Change]:
-    """Lower the rate: what gets furthest of several is taken."""
-    return [Change(f"{factor:g} of the rate", rate=factor) for factor in (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)]
+    """Lower the rate to what it was, or so that the steps made again get furthest."""
+    rates = lab.history.rates
+    usual = median(rates[: max(1, (lab.event or 0) - NEAR)]) / rates[-1]
+    before = [Change("the rate it had before", rate=usual)] if usual < JUMPED else []
+    return [*before, *(Change(f"{each:g} of the rate", rate=each) for each in (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3))]
 
 
 def demo(run: Demo) -> None:
