@@ -26,6 +26,7 @@ class Found:
 
     evidence: name -> number or text. proven: whether an intervention confirmed it. onset: the step it began with.
     weight: EXACT, REPLAYED or STATISTIC, or between, if it is not the cause's own. where: file and line, if known.
+    cure: what heals it in a replay.
     """
 
     summary: str
@@ -34,6 +35,7 @@ class Found:
     onset: int = 0
     weight: float | None = None
     where: str = ""
+    cure: "Change | None" = None
 
 
 Check = Callable[["Lab"], Found | None]

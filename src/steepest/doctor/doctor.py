@@ -3,17 +3,19 @@
 import copy
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from torch import nn
 from torch.optim import Optimizer
 
 from steepest.doctor.aside import aside
-from steepest.doctor.cause import EVENT, EXACT, IDLE, MARK, STEP, Cause, Found, checks
+from steepest.doctor.cause import EVENT, EXACT, IDLE, MARK, STEP, Cause, Found, catalogue, checks
 from steepest.doctor.fresh import compare
 from steepest.doctor.history import LAST, History, Pass, Update, Visit
 from steepest.doctor.lab import Lab
 from steepest.doctor.rises import Rises
+from steepest.doctor.second import second
 from steepest.doctor.tap import Tap
 from steepest.doctor.twin import Twin, modes_of, set_modes
 from steepest.record import Finding
@@ -33,13 +35,19 @@ SHOWN = 0.8
 CURIOUS, ALARMS = 4, 6
 """So many steps are looked at when something has changed in the order of calls; it may change so often."""
 
+DEEP = 120
+"""Steps before a second fault is looked for, in a run that goes on."""
+
 Batch = TypeVar("Batch")
+Said = tuple[Cause, tuple[int, Found]]
 
 
 class Doctor:
-    """Watches a loop: `for batch in doctor(loader)`. See `watch`."""
+    """Watches a loop: `for batch in doctor(loader)`. See `watch`. deep: whether a second fault is looked for."""
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, loss: Any, scheduler: Any) -> None:
+    def __init__(
+        self, model: nn.Module, optimizer: Optimizer, loss: Any, scheduler: Any, *, deep: bool = True
+    ) -> None:
         self.model = _plain(model)
         self.errors: list[str] = []
         held = {id(each) for group in optimizer.param_groups for each in group["params"]}
@@ -51,6 +59,8 @@ class Doctor:
         self._tap.before_step, self._tap.after_step = self._before_step, self._after_step
         self._rises = Rises()
         self._found: dict[Cause, tuple[int, Found]] = {}
+        self._second: list[Said] = []
+        self._sought: set[str] = set() if deep else set(catalogue())
         self._inside = False
         self._looked = -1
         self._next = SNAPSHOTS
@@ -81,9 +91,15 @@ class Doctor:
     @property
     def findings(self) -> list[Finding]:
         """What was found, best first; nothing of a healthy run. Between iterations, all is looked at once more."""
+        return [_finding(cause, *each) for cause, each in self.said()]
+
+    def said(self) -> list[Said]:
+        """Return the same as causes, each with the step at which it was said and what was found."""
         if not self._inside and self._looked != self.lab.now and not self._tap.open:
             self._look(MARK)
-        return [_finding(cause, *said) for cause, said in self._ranked()]
+        ranked = self._ranked()
+        ids = {cause.id for cause, _ in ranked}
+        return [*ranked, *((cause, each) for cause, each in self._second if cause.id not in ids)]
 
     def close(self) -> None:
         """Stop watching; what was found stays."""
@@ -187,16 +203,27 @@ class Doctor:
                     self._found[cause] = (self.lab.now if said is None else said[0], found)
                 elif said is not None and _weight(cause, said[1]) < EXACT:
                     del self._found[cause]
+        if when == MARK and (self.lab.now >= DEEP or not self._inside):
+            self._look_deeper()
+
+    def _look_deeper(self) -> None:
+        """Look once for what else is wrong where the first fault is proven."""
+        for cause, (_, found) in self._ranked()[:1]:
+            if found.proven and cause.id not in self._sought:
+                self._sought.add(cause.id)
+                with self._guarded(f"beside {cause.id}"):
+                    beside = second(self.lab, cause, found, partial(Doctor, deep=False))
+                    self._second = [(other, (self.lab.now, each)) for other, each in beside]
 
     def _is_explained(self, cause: Cause) -> bool:
         """Return whether something that will not be taken back explains what this one could find."""
         said = [(other, _weight(other, found)) for other, (_, found) in self._found.items()]
         return any(other.explains(cause) and weight >= max(EXACT, cause.weight) for other, weight in said)
 
-    def _ranked(self) -> list[tuple[Cause, tuple[int, Found]]]:
+    def _ranked(self) -> list[Said]:
         """Return what was found without what other findings explain, heaviest first."""
         found = sorted(self._found.items(), key=lambda each: -_weight(each[0], each[1][1]))
-        kept: list[tuple[Cause, tuple[int, Found]]] = []
+        kept: list[Said] = []
         for cause, said in found:
             weight = _weight(cause, said[1])
             explained = any(other.explains(cause) and _weight(other, their[1]) >= weight for other, their in found)

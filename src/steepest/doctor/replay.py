@@ -78,7 +78,7 @@ def replay(start: Twin, updates: Sequence[Update], loss: Any, way: Way, change: 
         way = replace(way, clip=change.clip)
     losses: list[float] = []
     for made, update in enumerate(updates):
-        _set(twin, update, change, change.rate(made) if callable(change.rate) else change.rate)
+        set_groups(twin, update, change, change.rate(made) if callable(change.rate) else change.rate)
         change.before(twin, made)
         losses.append(_step(twin, update, loss, change, way))
         twin.step += 1
@@ -87,7 +87,8 @@ def replay(start: Twin, updates: Sequence[Update], loss: Any, way: Way, change: 
     return Replayed(change, losses, twin)
 
 
-def _set(twin: Twin, update: Update, change: Change, rate: float) -> None:
+def set_groups(twin: Twin, update: Update, change: Change, rate: float) -> None:
+    """Give the groups of a copy the settings of an update, but for what is changed; rate: a factor."""
     for group, recorded in zip(twin.optimizer.param_groups, update.settings, strict=False):
         group.update(recorded)
         group["lr"] = recorded["lr"] * rate

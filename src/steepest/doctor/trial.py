@@ -19,8 +19,9 @@ SHORT = 25
 
 @dataclass(frozen=True)
 class Better:
-    """What a change has gained: late losses as it was, with the change, and of the whole run; steps; where it began."""
+    """What a change has gained: late losses as it was, with it, and of the whole run; steps; where it began."""
 
+    change: Change
     base: float
     changed: float
     run: float
@@ -61,7 +62,7 @@ def better(lab: Lab, change: Change, by: float = BY, beyond: float | None = None
         )
     else:
         enough = changed < 1.5 * max(lab.scale, abs(fork.losses[0]))
-    return Better(told, changed, run, len(fork.losses), start.step) if enough else None
+    return Better(change, told, changed, run, len(fork.losses), start.step) if enough else None
 
 
 def opening(lab: Lab) -> Twin | None:
@@ -87,7 +88,33 @@ def later(lab: Lab, change: Change, by: float = BY) -> Better | None:
     base, fork = (lab.go_on(now, again, each) for each in (AS_IT_WAS, change))
     told, changed = (probe(lab, each.twin) if each.finite else math.inf for each in (base, fork))
     enough = told - changed >= by * abs(told) and math.isfinite(told)
-    return Better(told, changed, lab.late(), len(fork.losses), lab.now) if enough else None
+    return Better(change, told, changed, lab.late(), len(fork.losses), lab.now) if enough else None
+
+
+def heals(lab: Lab, *changes: Change, by: float = BY) -> Better | None:
+    """Return what the first of changes that gains enough has gained; in the long run, where training goes well."""
+    for change in changes:
+        told = better(lab, change, by) if lab.sick or lab.event is not None else _longer(lab, change, by)
+        if told is not None:
+            return told
+    return None
+
+
+def _longer(lab: Lab, change: Change, by: float) -> Better | None:
+    """Return what a change has gained after all batches that are remembered: what comes right by itself is no fault."""
+    first = lab.history.first
+    rest = [each for each in lab.history.latest if each.step >= len(first)]
+    if lab.start is None or lab.scale is None or len(first) < SHORT or not lab.licence(lab.start):
+        return None
+    if rest:
+        base, fork = (lab.go_on(lab.start, [*first, *rest], each) for each in (AS_IT_WAS, change))
+    else:
+        base, fork = (lab.replay(each, lab.start) for each in (AS_IT_WAS, change))
+    if base is None or fork is None or not base.finite or not fork.finite:
+        return None
+    told, changed = base.late(), fork.late()
+    enough = told - changed >= by * lab.scale
+    return Better(change, told, changed, lab.late(), len(fork.losses), lab.start.step) if enough else None
 
 
 def probe(lab: Lab, twin: Twin, count: int = PROBE) -> float:

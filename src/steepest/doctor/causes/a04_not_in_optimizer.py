@@ -7,6 +7,8 @@ from steepest.doctor.cause import EXACT, STEP, Found, cause
 from steepest.doctor.demo import Demo, entropy, train
 from steepest.doctor.forgotten import forgotten
 from steepest.doctor.lab import Lab
+from steepest.doctor.replay import Change
+from steepest.doctor.twin import Twin
 
 
 @cause(
@@ -32,7 +34,15 @@ def not_in_optimizer(lab: Lab) -> Found | None:
     some = ", ".join(found.names[:3]) + (" ..." if len(found.names) > 3 else "")
     summary = f"{len(found.names)} parameters receive gradients and are in no optimizer: {some}."
     evidence = {"parameters": len(found.names), "in the loss": found.of, "loss falls by": found.lowered}
-    return Found(summary, evidence, proven=True)
+    return Found(summary, evidence, proven=True, cure=Change("all parameters in the optimizer", prepare=_take_in))
+
+
+def _take_in(twin: Twin) -> None:
+    """Give the optimizer what it does not hold of the model."""
+    held = {id(each) for group in twin.optimizer.param_groups for each in group["params"]}
+    left = [each for each in twin.model.parameters() if each.requires_grad and id(each) not in held]
+    if left:
+        twin.optimizer.param_groups[0]["params"] += left
 
 
 def demo(run: Demo) -> None:

@@ -61,7 +61,7 @@ def does_not_require_gradients(lab: Lab) -> Found | None:
     if gained is None:
         return None
     summary = f"{len(frozen)} matrices, such as {sorted(frozen)[0]}, are frozen as they were first drawn."
-    return Found(summary, {"matrices": len(frozen), **gained.evidence}, proven=True)
+    return Found(summary, {"matrices": len(frozen), **gained.evidence}, proven=True, cure=gained.change)
 
 
 def _frozen(lab: Lab) -> set[str]:

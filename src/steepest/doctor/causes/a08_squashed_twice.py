@@ -1,12 +1,16 @@
 """A softmax or a sigmoid before a loss that takes logits."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from steepest.doctor.anatomy import Anatomy, anatomy
 from steepest.doctor.cause import EXACT, STEP, Found, cause
 from steepest.doctor.demo import Demo, entropy, train
 from steepest.doctor.lab import Lab
+from steepest.doctor.replay import Change
 from steepest.doctor.spy import Call
 
 OF_LOGITS = ("cross_entropy", "log_softmax", "binary_cross_entropy_with_logits", "logsigmoid")
@@ -43,8 +47,22 @@ def squashed_twice(lab: Lab) -> Found | None:
             summary = (
                 f"{call.name} takes logits and is given what a {squashed} gives: it loses {floor:.2g} at the least."
             )
-            return Found(summary, {"floor": floor, "given": squashed, "function": call.name}, proven=True)
+            evidence = {"floor": floor, "given": squashed, "function": call.name}
+            return Found(summary, evidence, proven=True, cure=Change("logits given to the loss", inside=_Logits))
     return None
+
+
+class _Logits(TorchFunctionMode):
+    """Gives functions of logits the logits of what they are given, where that is a share."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = args[0] if args and isinstance(args[0], Tensor) and args[0].is_floating_point() else None
+        name = getattr(func, "__name__", "")
+        if name in OF_LOGITS and given is not None and bool(((given >= 0) & (given <= 1)).all()):
+            shares = given.clamp(1e-7, 1 - 1e-7)
+            logits = shares.log() if name in ("cross_entropy", "log_softmax") else shares.logit()
+            args = (logits, *args[1:])
+        return func(*args, **(kwargs or {}))
 
 
 def _squashed(seen: Anatomy, call: Call) -> str:

@@ -17,6 +17,7 @@ AGAINST = -0.995
 FAR = 10.0
 """A loss that has fallen to so many times minus what it was has no bottom."""
 
+OTHER = Change("the other sign", loss=lambda value: -value)
 FIX = "Propagate the loss itself, not its negative; maximize=False; the negative log-likelihood, not the likelihood."
 
 
@@ -51,7 +52,8 @@ def wrong_sign(lab: Lab) -> Found | None:
     how = "the gradient that is used points against that of its batch" if against else "it is maximised"
     if not against and turned[0] > 0:
         how = "it falls as its criterion rises"
-    return Found(f"The loss has the wrong sign: {how}.", {"cosine": last[-1].cosine, "sense": meant}, proven=True)
+    evidence = {"cosine": last[-1].cosine, "sense": meant}
+    return Found(f"The loss has the wrong sign: {how}.", evidence, proven=True, cure=OTHER)
 
 
 def _turns(lab: Lab, factor: float, cosine: float) -> int:
@@ -97,7 +99,7 @@ def _no_bottom(lab: Lab) -> Found | None:
         return None
     if losses[-third - 1] - losses[-1] < 2 * (first - losses[third]):
         return None
-    turned = lab.replay(Change("the other sign", loss=lambda value: -value))
+    turned = lab.replay(OTHER)
     if turned is None or not turned.finite or len(turned.losses) < 6:
         return None
     told = turned.losses
@@ -107,7 +109,7 @@ def _no_bottom(lab: Lab) -> Found | None:
     summary = (
         f"The loss falls without end, to {losses[-1]:.2g}; with the opposite sign it comes to rest at {told[-1]:.2g}."
     )
-    return Found(summary, {"loss": losses[-1], "with the opposite sign": told[-1]}, proven=True)
+    return Found(summary, {"loss": losses[-1], "with the opposite sign": told[-1]}, proven=True, cure=OTHER)
 
 
 def demo(run: Demo) -> None:

@@ -47,7 +47,7 @@ def _look(lab: Lab) -> Found | None:
         f"Inputs are not normalised: root mean square {odd[0].size:.3g}, deviations of columns from {low:.3g} to "
         f"{high:.3g}; with standardised ones the loss is {told.changed:.3g} where it is {told.base:.3g}."
     )
-    return Found(summary, {"size": odd[0].size, "least": low, "most": high, **told.evidence}, True)
+    return Found(summary, {"size": odd[0].size, "least": low, "most": high, **told.evidence}, True, cure=told.change)
 
 
 def _is_odd(entry: Entry) -> bool:

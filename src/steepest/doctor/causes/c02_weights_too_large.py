@@ -6,7 +6,8 @@ from torch import nn
 from steepest.doctor.cause import EVENT, MARK, REPLAYED, Found, cause
 from steepest.doctor.demo import Demo, entropy, train
 from steepest.doctor.lab import Lab
-from steepest.doctor.layers import Start, rescaled, starting
+from steepest.doctor.layers import Start, starting
+from steepest.doctor.redrawn import rescaled
 from steepest.doctor.trial import better
 
 FIX = "Draw weights with deviation 1 / sqrt(inputs) (kaiming, xavier), embeddings about 0.02 to 1."
@@ -52,7 +53,7 @@ def _look(lab: Lab) -> Found | None:
         f"numbers at their size the loss is {told.changed:.3g} where it is {told.base:.3g}."
     )
     evidence = {"gain": start.largest, "first loss": lab.history.losses[0], **told.evidence}
-    return Found(summary, evidence, True)
+    return Found(summary, evidence, True, cure=told.change)
 
 
 def is_large(start: Start) -> bool:

@@ -8,8 +8,9 @@ from torch import nn
 from steepest.doctor.cause import MARK, REPLAYED, Found, cause
 from steepest.doctor.demo import Demo, Rows, entropy, train
 from steepest.doctor.lab import Lab
-from steepest.doctor.layers import Start, rescaled, starting
-from steepest.doctor.trial import better
+from steepest.doctor.layers import Start, starting
+from steepest.doctor.redrawn import redrawn, rescaled
+from steepest.doctor.trial import heals
 
 FADED, SMALL = 0.05, 0.25
 """Spread of a layer's output over that of the first, and gain of weights, below which it is tried."""
@@ -28,22 +29,28 @@ def signal_vanishes(lab: Lab) -> Found | None:
 
     At the start each layer gave numbers that differ less from row to row than the layer before, or the gradient of the
     first weights is far smaller than that of the last ones. A replay from weights that are scaled so that each layer
-    gives numbers of size 1 gains more.
+    gives numbers of size 1, or that are as torch draws them, gains more; where training goes well, but the latter, for
+    there may always be weights that are better still.
     """
-    if lab.loss is None or not lab.sick:
+    if lab.loss is None or (lab.gain > 0.9 and not lab.bottomless):
         return None
     start = starting(lab)
     if start is None or start.same or not is_faded(start):
         return None
-    told = better(lab, rescaled(lab))
+    told = heals(lab, *([rescaled(lab)] if lab.sick else []), redrawn())
     if told is None:
         return None
     hidden = start.spreads[:-1] or start.spreads
     summary = (
         f"The signal vanishes: what layers give spreads by {hidden[0]:.2g} at first and by {min(hidden):.2g} later; "
-        f"with each layer scaled to spread 1 the loss is {told.changed:.3g} where it is {told.base:.3g}."
+        f"with larger weights the loss is {told.changed:.3g} where it is {told.base:.3g}."
     )
-    return Found(summary, {"first": hidden[0], "least": min(hidden), "slope": start.slope, **told.evidence}, True)
+    return Found(
+        summary,
+        {"first": hidden[0], "least": min(hidden), "slope": start.slope, **told.evidence},
+        True,
+        cure=told.change,
+    )
 
 
 def is_faded(start: Start) -> bool:

@@ -6,8 +6,9 @@ from torch import nn
 from steepest.doctor.cause import MARK, REPLAYED, Found, cause
 from steepest.doctor.demo import Demo, entropy, train
 from steepest.doctor.lab import Lab
-from steepest.doctor.layers import FLAT, Units, activity, rescaled, starting
-from steepest.doctor.trial import better, later
+from steepest.doctor.layers import FLAT, Units, activity, starting
+from steepest.doctor.redrawn import leaking, rescaled
+from steepest.doctor.trial import heals, later
 
 MOST = 0.7
 """Share of a layer's units that are dead."""
@@ -19,21 +20,22 @@ FIX = "Begin biases at 0 and weights by kaiming; lower the rate if they died lat
 def dead_from_the_start(lab: Lab) -> Found | None:
     """The loss stays on a plateau: what most units could learn is lost.
 
-    Over several batches most units of a layer of ReLUs give 0 for every row, from the first step on. A replay from
-    weights and biases with which they are active gains more.
+    Over several batches most units of a layer of ReLUs give 0 for every row, from the first step on, be it the one
+    unit that the model gives. A replay from weights and biases with which they are active gains more, or one in which
+    they let a little through below zero.
     """
     if lab.loss is None or not lab.sick:
         return None
     start = starting(lab)
     worst = _worst(start.units) if start is not None else None
-    told = better(lab, rescaled(lab)) if worst is not None else None
+    told = heals(lab, rescaled(lab), leaking()) if worst is not None else None
     if worst is None or told is None:
         return None
     summary = (
         f"{worst.dead:.0%} of the units of a layer are dead from the start; with active ones the loss is "
         f"{told.changed:.3g} where it is {told.base:.3g}."
     )
-    return Found(summary, {"dead": worst.dead, "units": len(worst.active), **told.evidence}, True)
+    return Found(summary, {"dead": worst.dead, "units": len(worst.active), **told.evidence}, True, cure=told.change)
 
 
 @cause("C05", "dead-units", fix=FIX, when=MARK, weight=REPLAYED - 0.2, masks="C03 C11 C12 D15 D18")
@@ -61,7 +63,11 @@ def died_later(lab: Lab) -> Found | None:
 
 
 def _worst(units: list[Units]) -> Units | None:
-    dead = [each for each in units if each.function in FLAT and each.dead > MOST and len(each.active) > 3]
+    dead = [
+        each
+        for each in units
+        if each.function in FLAT and (each.dead > MOST if len(each.active) > 3 else each.dead == 1)
+    ]
     return max(dead, key=lambda each: each.dead, default=None)
 
 

@@ -52,7 +52,7 @@ def norm_of_few(lab: Lab) -> Found | None:
             f"Batch norm sees {most} rows at a time: with a norm of each row the loss is {healed.changed:.3g} where it "
             f"is {healed.base:.3g}."
         )
-        return Found(summary, {"rows": most, **healed.evidence}, True)
+        return Found(summary, {"rows": most, **healed.evidence}, True, cure=healed.change)
     if told is None or not (told.estimated > WORSE * told.training and told.evaluating > WORSE * told.training):
         return None
     summary = (

@@ -55,7 +55,7 @@ def _look(lab: Lab) -> Found | None:
         f"Attention scores have a deviation of {largest:.3g} within a row; brought to {ALLOWED:g}, the loss is "
         f"{told.changed:.3g} where it is {told.base:.3g}."
     )
-    return Found(summary, {"deviation": largest, **told.evidence}, True)
+    return Found(summary, {"deviation": largest, **told.evidence}, True, cure=told.change)
 
 
 class _Scores(TorchFunctionMode):

@@ -14,6 +14,9 @@ from steepest.doctor.replay import Change
 from steepest.doctor.trial import better
 from steepest.doctor.twin import Twin
 
+SUMS = ("add", "__add__", "__radd__", "__iadd__", "add_", "sub", "__sub__", "mul", "__mul__", "__rmul__")
+"""Of these, a product counts as one where it has a number for a factor."""
+
 LAYERS = ("linear", "conv1d", "conv2d", "conv3d")
 STILL = {
     "view", "reshape", "flatten", "transpose", "permute", "squeeze", "unsqueeze", "contiguous", "dropout", "dropout2d",
@@ -33,8 +36,8 @@ STILL = {
 def no_activation(lab: Lab) -> Found | None:
     """The model learns no more than a linear one can.
 
-    What one linear layer gives goes into the next with nothing between that is not linear itself, and the layer
-    between is no bottleneck. A replay with a ReLU there gains more.
+    What one linear layer gives goes into the next with nothing between that is not linear itself, and nowhere else but
+    into sums of such; and the layer between is no bottleneck. A replay with a ReLU there gains more.
     """
     if lab.loss is None or lab.now < 25 or lab.gain > 0.9:
         return None
@@ -50,7 +53,7 @@ def no_activation(lab: Lab) -> Found | None:
         f"Nothing that is not linear follows {', '.join(names[:3])}; with a ReLU there the loss is {told.changed:.3g} "
         f"where it is {told.base:.3g}."
     )
-    return Found(summary, {"layers": ", ".join(names), **told.evidence}, True)
+    return Found(summary, {"layers": ", ".join(names), **told.evidence}, True, cure=told.change)
 
 
 def _activated(names: list[str]) -> Callable[[Twin], None]:
@@ -74,17 +77,22 @@ def _chained(lab: Lab) -> list[str]:
     of = lab.passes(1)[0]
     with mode:
         lab.ask(model, of)
-    found = [owners[weight] for weight in mode.chained if weight in owners and owners.get(mode.chained[weight])]
+    alone = [weight for weight in mode.chained if weight not in mode.elsewhere]
+    found = [owners[weight] for weight in alone if weight in owners and owners.get(mode.chained[weight])]
     ends = {name: owners[mode.chained[weight]] for weight, name in owners.items() if mode.chained.get(weight) in owners}
     return [name for name in found if sizes[name][0] >= min(sizes[name][1], sizes[ends[name]][0])]
 
 
 class _Chain(TorchFunctionMode):
-    """Follows what layers give to where it goes. chained: id of the weight of one layer -> of the next one's."""
+    """Follows what layers give to where it goes. chained: id of the weight of one layer -> of the next one's.
+
+    elsewhere: ids of weights of layers whose output goes on past what is not linear, as a stream does past its branches.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.chained: dict[int, int] = {}
+        self.elsewhere: set[int] = set()
         self._from: dict[int, int] = {}
         self._kept: list[Tensor] = []
 
@@ -103,9 +111,20 @@ class _Chain(TorchFunctionMode):
             name in STILL or output is given or self._linear(name, kwargs, output, given)
         ):
             self._from[id(output)] = self._from[id(given)]
+        elif name in SUMS:
+            self._add([each for each in args if isinstance(each, Tensor) and each.requires_grad], output)
         elif output is given:
             self._from.pop(id(given), None)
         return output
+
+    def _add(self, parts: list[Tensor], output: Tensor) -> None:
+        """Follow a sum: it is linear where all its parts are; otherwise those that are go on past something else."""
+        origins = [self._from[id(each)] for each in parts if id(each) in self._from]
+        if len(origins) < len(parts):
+            self.elsewhere.update(origins)
+            self._from.pop(id(output), None)
+        elif origins:
+            self._from[id(output)] = origins[0]
 
     def _linear(self, name: str, kwargs: Any, output: Tensor, given: Tensor) -> bool:
         """Return whether an activation does nothing: a leaky ReLU of slope one."""

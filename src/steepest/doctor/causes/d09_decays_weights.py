@@ -18,7 +18,8 @@ LATE = 0.25
 """Part by which the late loss falls without decay."""
 
 SHARE = 0.6
-"""Of what a tenth of the rate gains: with less, it is the rate. Of what no decay gains: with less, it is not where it is."""
+"""Of what a tenth of the rate gains: with less, it is the rate. Of what no decay at all gains: with less, decay is not
+misplaced."""
 
 
 def decayed(lab: Lab) -> bool:
