@@ -27,7 +27,7 @@ class _Late(nn.Module):
         return self.rest(self.first(x))
 
 
-@plant("A04", "claims AdamW 2", "claims RMSprop 2")
+@plant("A04", "claims RMSprop 2")
 def made_at_the_first_call(run: Run) -> Measure:
     """A layer is made at the first forward pass, when the optimizer is there already."""
     model = _Late()
@@ -37,7 +37,7 @@ def made_at_the_first_call(run: Run) -> Measure:
     return train(run, model)
 
 
-@plant("A04", "strokes SGD 3", "strokes Adam 2")
+@plant("A04", "strokes SGD 2")
 def counted_and_used_up(run: Run) -> Measure:
     """Parameters are counted first, which uses up the generator that the optimizer is then given."""
     model = nets.Embedder(wide=16)
@@ -59,7 +59,7 @@ def by_the_type_of_layer(run: Run) -> Measure:
     return train(run, model, made(run, [{"params": decayed}, {"params": others, "weight_decay": 0.0}]))
 
 
-@plant("A05", "hands AdamW 3", "whistles Adam 3")
+@plant("A05", "hands AdamW 3")
 def copy_for_safety(run: Run) -> Measure:
     """What is trained is a copy, made after the optimizer so that the first weights be kept."""
     first = world(run).model()
@@ -112,7 +112,7 @@ def more_words(run: Run) -> Measure:
     return lambda: measured(model)
 
 
-@plant("A06", "glyphs AdamW 3", "glyphs SGD 2", onset=12)
+@plant("A06", "glyphs AdamW 3", onset=12)
 def thawed_by_an_attribute(run: Run) -> Measure:
     """After twelve batches of the head alone the rest is thawed by an attribute that nobody reads."""
     here = world(run)
@@ -148,7 +148,7 @@ class _Rated(nets.Experts):
         return super().shares(x).detach()
 
 
-@plant("A07", "regimes Adam 2", "regimes RMSprop 3", also="A06")
+@plant("A07", "regimes RMSprop 3", also="A06")
 def shares_taken_as_given(run: Run) -> Measure:
     """What the gate says is detached, as it was where it chose only the best expert."""
     model = run.either(_Rated, nets.Experts)(wide=4)
@@ -174,7 +174,7 @@ class _Heard(nets.Sorter):
         return super().read(source).detach()
 
 
-@plant("A07", "hands RMSprop 2", "hands Adam 1")
+@plant("A07", "hands Adam 1")
 def memory_as_numbers(run: Run) -> Measure:
     """What the reader says is put into a memory as numbers, so that the reader stays as it began."""
     return train(run, run.either(_Heard, nets.Sorter)(wide=12))

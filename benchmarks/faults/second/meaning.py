@@ -20,7 +20,7 @@ class _Certain(nets.Grader):
         return super().forward(x).sigmoid()
 
 
-@plant("A08", "essays Adam 2", "essays AdamW 3")
+@plant("A08", "essays Adam 2")
 def chances_of_each_threshold(run: Run) -> Measure:
     """The model says chances that thresholds are passed, and the loss takes them for logits."""
     model = run.either(_Certain, nets.Grader)()
@@ -54,7 +54,7 @@ def shares_of_shares(run: Run) -> Measure:
     return taught(run, loss_fn)
 
 
-@plant("A09", "glyphs Adam 3", "glyphs RMSprop 2")
+@plant("A09", "glyphs RMSprop 2")
 def shares_where_logs_are_due(run: Run) -> Measure:
     """kl_div is given the pupil's shares and not their logarithms."""
 
@@ -99,7 +99,7 @@ def mean_over_classes_too(run: Run) -> Measure:
     return taught(run, loss_fn)
 
 
-@plant("A11", "molecules RMSprop 3", "molecules Adam 3")
+@plant("A11", "molecules RMSprop 3")
 def energies_as_a_row(run: Run) -> Measure:
     """Energies come as a row, outputs are a column, and a robust loss written by hand takes both."""
 
@@ -112,7 +112,7 @@ def energies_as_a_row(run: Run) -> Measure:
     return train(run, loss=loss_fn)
 
 
-@plant("A11", "clicks Adam 3", "clicks SGD 3")
+@plant("A11", "clicks SGD 3")
 def gains_as_a_column(run: Run) -> Measure:
     """Logarithms of chances are a column and gains are a row: each action is praised for all."""
 
@@ -124,7 +124,7 @@ def gains_as_a_column(run: Run) -> Measure:
     return train(run, loss=loss_fn)
 
 
-@plant("A14", "strokes AdamW 3", "strokes RMSprop 3")
+@plant("A14", "strokes AdamW 3")
 def alike_and_other_exchanged(run: Run) -> Measure:
     """The two last arguments of the triplet loss are exchanged."""
 
@@ -136,7 +136,7 @@ def alike_and_other_exchanged(run: Run) -> Measure:
     return train(run, loss=loss_fn)
 
 
-@plant("A14", "clicks Adam 3", "clicks SGD 2")
+@plant("A14", "clicks Adam 3")
 def gain_made_small(run: Run) -> Measure:
     """The minus before the gain is missing."""
 
@@ -194,7 +194,7 @@ class _Past(torch.autograd.Function):
         return (found if ctx.wrong else torch.empty_like(found).scatter(0, order, found)), None, None
 
 
-@plant("A15", "patients SGD 3", "patients Adam 2")
+@plant("A15", "patients SGD 3")
 def slopes_in_sorted_order(run: Run) -> Measure:
     """A sum over those at risk with a backward pass of its own, which forgets that rows were sorted."""
 
@@ -249,7 +249,7 @@ def _adrift(graphs: Any) -> tuple[Tensor, ...]:
     return kind, torch.cat([edges for _, edges, _ in graphs], dim=1), owner, energy
 
 
-@plant("A19", "molecules Adam 3", "molecules RMSprop 3")
+@plant("A19", "molecules Adam 3")
 def edges_without_offsets(run: Run) -> Measure:
     """Graphs are joined to a batch, and their edges still count from 0: all point into the first one."""
     return train(run, data=load(collate=run.either(_adrift, together)))
@@ -260,7 +260,7 @@ class _Across(nets.Embedder):
         return F.normalize(self.net(x), dim=0) * len(x) ** 0.5
 
 
-@plant("A19", "strokes Adam 2", "strokes SGD 2")
+@plant("A19", "strokes Adam 2")
 def length_over_the_batch(run: Run) -> Measure:
     """Vectors are brought to length along the batch."""
     model = run.either(_Across, nets.Embedder)()
@@ -280,7 +280,7 @@ class _Ahead(nets.Whistler):
         return x[..., -long:]
 
 
-@plant("A20", "whistles Adam 3", "whistles SGD 2")
+@plant("A20", "whistles SGD 2")
 def trimmed_at_the_wrong_end(run: Run) -> Measure:
     """What padding adds is cut off at the beginning, so that each place sees what comes after it."""
 

@@ -18,7 +18,7 @@ from faults.second.pupils import Lesson, lesson
 from faults.second.worlds import made, world
 
 
-@plant("A01", "glyphs SGD 3", "glyphs Adam 2")
+@plant("A01", "glyphs SGD 3")
 def teacher_is_cleared(run: Run) -> Measure:
     """A pupil follows a teacher, and it is the teacher whose gradients are cleared."""
     model = Lesson()
@@ -31,7 +31,7 @@ def teacher_is_cleared(run: Run) -> Measure:
     return lambda: world(run).measure(model.pupil)
 
 
-@plant("A01", "picture SGD 3", "islands RMSprop 3")
+@plant("A01", "islands RMSprop 3")
 def named_not_called(run: Run) -> Measure:
     """The brackets after zero_grad are missing."""
     here = world(run)
@@ -157,7 +157,7 @@ def as_many_as_there_are_schedulers(run: Run) -> Measure:
     return lambda: here.measure(model)
 
 
-@plant("A12", "patients SGD 3", "molecules SGD 3")
+@plant("A12", "molecules SGD 3")
 def divided_for_the_log(run: Run) -> Measure:
     """The loss is divided by the length of the window for the log; what is differentiated is not."""
     here = world(run)
@@ -195,7 +195,7 @@ def one_row_as_loud_as_forty(run: Run) -> Measure:
     return lambda: here.measure(model)
 
 
-@plant("A21", "regimes Adam 3", "sales SGD 3", decidable=1)
+@plant("A21", "regimes Adam 3", decidable=1)
 def switch_for_debugging(run: Run) -> Measure:
     """A switch that trains on one batch, to see whether it can be learned at all, was left on."""
     here = world(run)
@@ -205,7 +205,7 @@ def switch_for_debugging(run: Run) -> Measure:
     return train(run, data=batches)
 
 
-@plant("A22", "diabetes SGD 3", "diabetes Adam 3")
+@plant("A22", "diabetes SGD 3")
 def history_of_outputs(run: Run) -> Measure:
     """Outputs are kept for a penalty on their mean, with all that they were made of."""
     x, y = sources.diabetes()

@@ -25,7 +25,7 @@ class _Kept(nets.UNet):
         return self
 
 
-@plant("A16", "cells SGD 3", "cells Adam 2")
+@plant("A16", "cells SGD 3")
 def norms_kept_from_the_start(run: Run) -> Measure:
     """A train() that spares norms, written for fine-tuning, over a net that begins from nothing."""
     model = run.either(_Kept, nets.UNet)()
@@ -62,7 +62,7 @@ class _Careless(nets.Words):
     careless = False
 
 
-@plant("A17", "sentences Adam 3", "sentences RMSprop 3", decidable=30)
+@plant("A17", "sentences RMSprop 3", decidable=30)
 def dropout_without_a_flag(run: Run) -> Measure:
     """The function for dropout is called without being told whether the model is in training."""
     model = _Careless(dropout=0.0)
@@ -84,7 +84,7 @@ def dropout_without_a_flag(run: Run) -> Measure:
     return lambda: here.measure(model)
 
 
-@plant("A23", "cells AdamW 3", "glyphs SGD 2", decidable=25)
+@plant("A23", "cells AdamW 3", decidable=25)
 def warmup_counted_in_epochs(run: Run) -> Measure:
     """A warmup of so many batches is stepped once an epoch, so that it hardly begins."""
     here = world(run)
@@ -104,7 +104,7 @@ def warmup_counted_in_epochs(run: Run) -> Measure:
     return lambda: here.measure(model)
 
 
-@plant("A23", "claims Adam 3", "sales AdamW 2", decidable=20)
+@plant("A23", "claims Adam 3", decidable=20)
 def plan_by_parts_of_a_step(run: Run) -> Measure:
     """Eight batches make a step; the plan is for steps, and is stepped at every batch."""
     here = world(run)
@@ -124,7 +124,7 @@ def plan_by_parts_of_a_step(run: Run) -> Measure:
     return lambda: here.measure(model)
 
 
-@plant("A24", "sales RMSprop 3", "glyphs Adam 3", onset=8, decidable=16)
+@plant("A24", "sales RMSprop 3", onset=8, decidable=16)
 def each_job_begins_the_same(run: Run) -> Measure:
     """Short jobs follow each other with the model's and the optimizer's state, but each draws its rows as the first."""
     here = world(run)
