@@ -1,4 +1,4 @@
-"""What layers do with numbers: how they spread at the start, which units are dead or at an end; and a fresh start."""
+"""What layers do with numbers: how they spread at the start, and which units are dead or at an end."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,15 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from steepest.doctor.data import NORMS
 from steepest.doctor.history import Pass
 from steepest.doctor.lab import Lab
-from steepest.doctor.replay import Change
-from steepest.doctor.twin import Twin, copy_of, set_modes
+from steepest.doctor.twin import copy_of
 
 FLAT = {"relu": 0.0, "relu_": 0.0, "relu6": 0.0}
 ENDS = {"tanh": (0.99, 0.0), "sigmoid": (0.49, 0.5), "hardsigmoid": (0.49, 0.5), "hardtanh": (0.99, 0.0)}
 """Function -> distance from its middle beyond which it is at an end, and its middle."""
+
+TIMES = 4
+"""So often in one pass is a layer called that goes from time to time."""
 
 WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear)
 
@@ -52,11 +53,12 @@ class _Activations(TorchFunctionMode):
         output = func(*args, **(kwargs or {}))
         if isinstance(output, Tensor):
             self._made[id(output)] = "conv1d" if name == "conv1d" or (channels and "norm" in name) else name
-        if (name in FLAT or name in ENDS) and isinstance(output, Tensor) and output.ndim > 1:
+        if (name in FLAT or name in ENDS) and isinstance(output, Tensor) and output.ndim:
             self._note(name, output.detach(), channels)
         return output
 
     def _note(self, name: str, output: Tensor, channels: bool) -> None:
+        output = output[:, None] if output.ndim == 1 else output
         axis = 1 if output.ndim > 3 or (channels and output.ndim == 3) else output.ndim - 1
         values = output.movedim(axis, -1).reshape(-1, output.shape[axis])
         active, ends = (values != 0).any(0), 0.0
@@ -83,16 +85,20 @@ def activity(lab: Lab, model: nn.Module, passes: Sequence[Pass]) -> list[Units]:
 
 @dataclass
 class Start:
-    """How a model began. spreads: of each layer's output from row to row, in the order of calls. gain: of each layer's
-    weights, 1 where they keep the size of their input, for the largest and the least. radius: the largest factor of a
-    recurrent matrix. same: tensors whose rows are alike. units: of activations. gates: share of recurrent gates that
-    are at an end. slope: gradient of the first weights over that of the last ones, by the size of the weights.
+    """How a model began. order: of its layers, as they are called. spreads: of what each gives, from row to row.
+
+    largest, least: gain of a layer's weights, 1 where they keep the size of their input. radius: the largest factor of
+    a recurrent matrix. recurrent: layers that are given what they gave before. same: tensors whose rows are alike.
+    units: of activations. gates: share of recurrent gates that are at an end. slope: gradient of the first weights over
+    that of the last ones, by the size of the weights.
     """
 
+    order: list[str] = field(default_factory=list)
     spreads: list[float] = field(default_factory=list)
     largest: float = 0.0
     least: float = math.inf
     radius: float = 0.0
+    recurrent: list[str] = field(default_factory=list)
     same: list[str] = field(default_factory=list)
     units: list[Units] = field(default_factory=list)
     gates: float = 0.0
@@ -112,9 +118,14 @@ def _starting(lab: Lab) -> Start:
     found = Start()
     order: list[tuple[str, nn.Module, float, Tensor | None]] = []
     handles = [module.register_forward_hook(_spread_into(order, name)) for name, module in _weighted(model)]
+    calls: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    squares = [(n, m) for n, m in _weighted(model) if isinstance(m, nn.Linear) and m.in_features == m.out_features]
+    handles += [module.register_forward_hook(_calls_into(calls.setdefault(name, []))) for name, module in squares]
     value = lab.ask(model, lab.passes(1)[0])
     for handle in handles:
         handle.remove()
+    found.recurrent = [name for name, some in calls.items() if _feeds_itself(some)]
+    found.order = [name for name, *_ in order]
     found.spreads = [spread for _, _, spread, _ in order]
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1 and parameter.numel() > 3:
@@ -147,6 +158,17 @@ def spread(value: Tensor, module: nn.Module | None = None) -> float:
     return float(rows.float().std(0, correction=0).square().mean().sqrt()) if len(rows) > 1 else 0.0
 
 
+def _calls_into(calls: list[tuple[Tensor, Tensor]]) -> Callable[..., None]:
+    return lambda module, inputs, output: calls.append((inputs[0], output)) if inputs else None
+
+
+def _feeds_itself(calls: list[tuple[Tensor, Tensor]]) -> bool:
+    """Return whether what a layer is given the last time hangs on what it gave the second time: a first is of zeros."""
+    if len(calls) < TIMES or not calls[-1][0].requires_grad:
+        return False
+    return torch.autograd.grad(calls[-1][0].sum(), calls[1][1], retain_graph=True, allow_unused=True)[0] is not None
+
+
 def _note_matrix(found: Start, model: nn.Module, name: str, value: Tensor) -> None:
     rows = value.reshape(len(value), -1)
     if len(rows) > 1 and rows.shape[1] > 1 and bool((rows == rows[0]).all()):
@@ -156,7 +178,7 @@ def _note_matrix(found: Start, model: nn.Module, name: str, value: Tensor) -> No
         return
     size = float(rows.square().mean().sqrt()) * math.sqrt(rows.shape[1])
     found.largest, found.least = max(found.largest, size), min(found.least, size)
-    if "_hh" in name and len(rows) % rows.shape[1] == 0:
+    if ("_hh" in name or name.rpartition(".")[0] in found.recurrent) and len(rows) % rows.shape[1] == 0:
         found.radius = max(float(torch.linalg.eigvals(part.float()).abs().max()) for part in rows.split(rows.shape[1]))
 
 
@@ -183,69 +205,3 @@ def _slope(order: list[nn.Module], value: Tensor) -> float:
         return 1.0
     sizes = [float(g.double().norm() / max(g.numel() ** 0.5, 1)) for g in (first, last)]
     return sizes[0] / sizes[1]
-
-
-def rescaled(lab: Lab) -> Change:
-    """Return the change that begins with weights whose outputs have spread 1, and mean 0, at every layer."""
-    of = lab.passes(1)[0]
-    return Change("first weights rescaled", prepare=lambda twin: _rescale(lab, twin, of))
-
-
-@torch.no_grad()
-def _rescale(lab: Lab, twin: Twin, of: Pass) -> None:
-    draw = torch.Generator().manual_seed(0)
-    for module in twin.model.modules():
-        _fresh(module, draw)
-    modules: list[nn.Module] = []
-    handles = [m.register_forward_hook(_order_into(modules)) for m in twin.model.modules() if isinstance(m, WEIGHTED)]
-    modes = [each.training for each in twin.model.modules()]
-    with torch.enable_grad():
-        lab.ask(twin.model, of)
-    for handle in handles:
-        handle.remove()
-    for module in modules:
-        _scale(lab, twin, of, module, last=module is modules[-1])
-    set_modes(twin.model, modes)
-
-
-def _fresh(module: nn.Module, draw: torch.Generator) -> None:
-    """Draw weights anew where all rows are alike, and where none can be scaled to be right."""
-    for name, value in module.named_parameters(recurse=False):
-        rows = value.reshape(len(value), -1) if value.ndim > 1 else None
-        if isinstance(module, NORMS) or (rows is None and isinstance(module, nn.RNNBase | nn.RNNCellBase)):
-            value.fill_(1.0 if name == "weight" else 0.0)
-        elif rows is not None:
-            size = float(rows.square().mean().sqrt()) * math.sqrt(rows.shape[1])
-            odd = size > 3 or size < 0.1
-            alike = len(rows) > 1 and rows.shape[1] > 1 and bool((rows == rows[0]).all())
-            recurrent = isinstance(module, nn.RNNBase | nn.RNNCellBase)
-            if isinstance(module, nn.Embedding):
-                if alike or float(value.std()) > 2:
-                    value.copy_(torch.randn(value.shape, generator=draw).to(value) * (0.3 if alike else 1.0))
-            elif alike or recurrent or (odd and not isinstance(module, WEIGHTED)):
-                value.copy_(torch.randn(value.shape, generator=draw).to(value) / math.sqrt(rows.shape[1]))
-
-
-def _order_into(modules: list[nn.Module]) -> Callable[..., None]:
-    def note(module: nn.Module, inputs: Any, output: Any) -> None:
-        if module not in modules:
-            modules.append(module)
-
-    return note
-
-
-def _scale(lab: Lab, twin: Twin, of: Pass, module: nn.Module, last: bool) -> None:
-    made: list[Tensor] = []
-    handle = module.register_forward_hook(lambda module, inputs, output: made.append(output.detach()))
-    with torch.enable_grad():
-        lab.ask(twin.model, of)
-    handle.remove()
-    now = spread(made[0], module) if made and made[0].ndim > 1 else 0.0
-    weight, bias = module.get_parameter("weight"), dict(module.named_parameters()).get("bias")
-    if not math.isfinite(now) or now <= 0 or (last and now < 1):
-        return
-    weight.mul_(1 / now)
-    if bias is not None:
-        value = made[0].movedim(1, -1) if isinstance(module, nn.modules.conv._ConvNd) else made[0]
-        middle = (value.reshape(-1, value.shape[-1]).mean(0) - bias) / now
-        bias.copy_(-middle if not last and len(middle) == len(bias) else torch.zeros_like(bias))

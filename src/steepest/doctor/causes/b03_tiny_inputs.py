@@ -6,7 +6,7 @@ from steepest.doctor.cause import MARK, REPLAYED, Found, cause
 from steepest.doctor.data import Entry, entries, standardised
 from steepest.doctor.demo import Demo, entropy, train
 from steepest.doctor.lab import Lab
-from steepest.doctor.trial import better
+from steepest.doctor.trial import heals
 
 SMALL = 0.15
 """Deviation of half of the columns, below which it is tried."""
@@ -26,10 +26,10 @@ def tiny_inputs(lab: Lab) -> Found | None:
     What enters the first layer, which is no norm, hardly varies: most columns have a deviation far below 1. A replay
     of the first steps with each column at mean 0 and deviation 1 gains more.
     """
-    if lab.loss is None or not lab.sick:
+    if lab.loss is None or lab.gain > 0.9:
         return None
     small = [each for each in entries(lab) if not each.normalised and _is_small(each)]
-    told = better(lab, standardised(small)) if small else None
+    told = heals(lab, standardised(small)) if small else None
     if told is None:
         return None
     typical = float(small[0].deviation.median())

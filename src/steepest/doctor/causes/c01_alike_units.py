@@ -6,8 +6,9 @@ from torch import nn
 from steepest.doctor.cause import MARK, REPLAYED, Found, cause
 from steepest.doctor.demo import Demo, entropy, train
 from steepest.doctor.lab import Lab
-from steepest.doctor.layers import rescaled, starting
-from steepest.doctor.trial import better
+from steepest.doctor.layers import starting
+from steepest.doctor.redrawn import redrawn, rescaled
+from steepest.doctor.trial import heals
 
 
 @cause(
@@ -22,16 +23,16 @@ def units_alike(lab: Lab) -> Found | None:
     """The loss falls a little and stays there, or not at all.
 
     At the start all rows of a weight matrix were the same, and they still nearly are: its units compute, and learn, the
-    same. Where they have come apart, as zeros at the end of a branch or of an adapter do, nothing is wrong. A replay
-    with these weights drawn at random gains more.
+    same. Where they have come apart, as zeros at the end of a branch or of an adapter do, nothing is wrong, unless all
+    matrices of the model were such. A replay with these weights drawn at random gains more.
     """
-    if lab.loss is None or lab.gain > 0.9:
+    if lab.loss is None or (lab.gain > 0.9 and not lab.bottomless):
         return None
     start = starting(lab)
-    same = [] if start is None else [name for name in start.same if _still(lab, name)]
+    same = [] if start is None else start.same if _all(lab, start.same) else [n for n in start.same if _still(lab, n)]
     if not same:
         return None
-    told = better(lab, rescaled(lab))
+    told = heals(lab, rescaled(lab), redrawn())
     if told is None:
         return None
     names = ", ".join(same[:3])
@@ -44,6 +45,13 @@ def units_alike(lab: Lab) -> Found | None:
 
 STILL = 0.1
 """Rows whose distance from their mean is a smaller part of them are still alike."""
+
+
+def _all(lab: Lab, same: list[str]) -> bool:
+    """Return whether all matrices, of two rows or more and two columns, were such at the start."""
+    assert lab.start is not None
+    matrices = [(name, each) for name, each in lab.start.model.named_parameters() if each.ndim > 1 and each.numel() > 3]
+    return {name for name, each in matrices if len(each) > 1 and each.numel() > len(each)} == set(same)
 
 
 def _still(lab: Lab, name: str) -> bool:

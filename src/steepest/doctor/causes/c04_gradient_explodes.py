@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from steepest.doctor.cause import EVENT, MARK, REPLAYED, Found, cause
 from steepest.doctor.demo import Demo, Rows, train
 from steepest.doctor.lab import Lab
-from steepest.doctor.layers import Start, rescaled, starting
+from steepest.doctor.layers import Start, starting
+from steepest.doctor.redrawn import damped, rescaled
 from steepest.doctor.trial import better
 
 FIX = "Begin recurrent weights orthogonal, deep ones with norms or residual connections; and clip the gradient."
@@ -23,7 +24,8 @@ def gradient_explodes(lab: Lab) -> Found | None:
     """The loss has spikes or is huge, however small the rate.
 
     A recurrent matrix multiplies by far more than 1 at each time, or what many layers give grows from each to the
-    next. A replay from weights that are scaled to keep numbers at their size gains more.
+    next. A replay from weights that are scaled to keep numbers at their size, or with layers that add less to what they
+    are given, gains more.
     """
     return _look(lab) if lab.loss is not None and lab.sick else None
 
@@ -42,6 +44,8 @@ def _look(lab: Lab) -> Found | None:
     if start is None or not (start.radius > RADIUS or (_grows(start) and start.largest < LARGE)):
         return None
     told = better(lab, rescaled(lab))
+    if told is None and start.radius <= RADIUS:
+        told = better(lab, damped(lab))
     if told is None:
         return None
     what = (
@@ -49,7 +53,7 @@ def _look(lab: Lab) -> Found | None:
         if start.radius > RADIUS
         else f"What layers give grows from {start.spreads[0]:.3g} to {max(start.spreads):.3g} with depth"
     )
-    summary = f"{what}; with scaled weights the loss is {told.changed:.3g} where it is {told.base:.3g}."
+    summary = f"{what}; with smaller weights the loss is {told.changed:.3g} where it is {told.base:.3g}."
     return Found(summary, {"radius": start.radius, "spreads": max(start.spreads, default=0.0), **told.evidence}, True)
 
 

@@ -6,7 +6,8 @@ from torch import nn
 from steepest.doctor.cause import MARK, REPLAYED, Found, cause
 from steepest.doctor.demo import Demo, entropy, train
 from steepest.doctor.lab import Lab
-from steepest.doctor.layers import ENDS, rescaled, starting
+from steepest.doctor.layers import ENDS, starting
+from steepest.doctor.redrawn import rescaled
 from steepest.doctor.trial import better
 
 MOST = 0.5

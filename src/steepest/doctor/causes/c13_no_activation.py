@@ -86,7 +86,7 @@ def _chained(lab: Lab) -> list[str]:
 class _Chain(TorchFunctionMode):
     """Follows what layers give to where it goes. chained: id of the weight of one layer -> of the next one's.
 
-    elsewhere: ids of weights of layers whose output goes on past what is not linear, as a stream does past its branches.
+    elsewhere: ids of weights of layers whose output goes on past what is not linear, as a stream past its branches.
     """
 
     def __init__(self) -> None:
@@ -107,20 +107,21 @@ class _Chain(TorchFunctionMode):
             if id(given) in self._from:
                 self.chained[self._from[id(given)]] = id(args[1])
             self._from[id(output)] = id(args[1])
+        elif name in SUMS:
+            parts = [each for each in args if isinstance(each, Tensor) and each.requires_grad]
+            self._add(parts, output, "mul" in name and len(parts) > 1)
         elif id(given) in self._from and (
             name in STILL or output is given or self._linear(name, kwargs, output, given)
         ):
             self._from[id(output)] = self._from[id(given)]
-        elif name in SUMS:
-            self._add([each for each in args if isinstance(each, Tensor) and each.requires_grad], output)
         elif output is given:
             self._from.pop(id(given), None)
         return output
 
-    def _add(self, parts: list[Tensor], output: Tensor) -> None:
+    def _add(self, parts: list[Tensor], output: Tensor, bent: bool) -> None:
         """Follow a sum: it is linear where all its parts are; otherwise those that are go on past something else."""
         origins = [self._from[id(each)] for each in parts if id(each) in self._from]
-        if len(origins) < len(parts):
+        if bent or len(origins) < len(parts):
             self.elsewhere.update(origins)
             self._from.pop(id(output), None)
         elif origins:
