@@ -28,7 +28,8 @@ class Grammar:
 
     listen: whether the update that begins will be looked at, so that left-over gradients are worth a copy. left: id of
     a parameter -> its gradient before the first backward pass. wasted: backward passes in a row whose gradients were
-    cleared unused; lost: all of them since the last step. vain: those since the last step that reached no parameter.
+    cleared unused; lost: all of them since the last step; skipped: before it; gaps: how many there were between steps.
+    vain: those since the last step that reached no parameter.
     retained: graphs that were kept on purpose. oldest: of such a graph, step -> its oldest node and the first one
     since the last step, by number. elsewhere: passes without gradients outside of the loop, by mode; repeated: of the
     same in a row. inside: whether a batch is being worked on.
@@ -42,6 +43,8 @@ class Grammar:
     left: dict[int, Tensor] = field(default_factory=dict)
     wasted: int = 0
     lost: int = 0
+    skipped: int = 0
+    gaps: set[int] = field(default_factory=set)
     vain: int = 0
     retained: int = 0
     oldest: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -92,6 +95,9 @@ class Grammar:
 
     def step_ends(self) -> None:
         """Hear that it has stepped."""
+        if self.lost:
+            self.skipped += self.lost
+            self.gaps.add(self.lost)
         self.wasted = self.lost = 0
         if self.retained:
             self._mark = newest()
