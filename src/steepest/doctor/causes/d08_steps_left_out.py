@@ -18,7 +18,7 @@ BY = 0.05
 """Part of the scale of the loss that is gained where none is left out."""
 
 
-@cause("D08", "steps-left-out", fix="Raise the bound above which a step is left out: a few in a thousand may be, no more.",
+@cause("D08", "steps-left-out", fix="Raise the bound above which a step is left out: a few in a thousand may be.",
        weight=EXACT, masks="A02 A03 A12 A13 D E02")  # fmt: skip
 def steps_left_out(lab: Lab) -> Found | None:
     """The loss falls slowly, or not at all, and most batches leave no trace.
@@ -39,8 +39,8 @@ def steps_left_out(lab: Lab) -> Found | None:
     if not math.isfinite(gained) or gained < BY * lab.scale:
         return None
     summary = (
-        f"{left_out} of {left_out + lab.now} updates were left out, though their losses are finite; with a step for each "
-        f"of the first {len(updates)} batches the loss is at {every.late():.3g}, where the run is at {lab.late():.3g}."
+        f"{left_out} of {left_out + lab.now} updates were left out, though their losses are finite; with a step for "
+        f"each of the first {len(updates)} batches the loss is at {every.late():.3g}, and not at {lab.late():.3g}."
     )
     evidence = {"left out": left_out, "made": lab.now, "loss as it was": lab.late(), "loss with them": every.late()}
     return Found(summary, evidence, proven=True, where=grammar.places.get("backward", ""))
