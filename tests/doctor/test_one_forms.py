@@ -175,6 +175,72 @@ def the_first_batch_of_a_new_iterator(run):
     fit(run, model, adam(model), entropy, (next(iter(loader)) if run.faulty else next(stream) for _ in range(30)))
 
 
+@form("A03")
+def a_window_longer_than_the_data(run):
+    model = run.network()
+    optimizer = adam(model)
+    doctor = run.watch(model, optimizer, entropy)
+    for _ in range(6):
+        for number, batch in enumerate(doctor(run.batches(run.classes(), 1)), 1):
+            (entropy(model, batch) / 4).backward()
+            if number % (20 if run.faulty else 4) == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+
+
+class Scaler:
+    """Scales losses, and leaves out steps whose gradients are not finite as halves."""
+
+    def __init__(self, scale):
+        self.scale = scale
+
+    def step(self, optimizer):
+        gradients = [each.grad for group in optimizer.param_groups for each in group["params"]]
+        if all(bool(each.half().isfinite().all()) for each in gradients):
+            for each in gradients:
+                each.div_(self.scale)
+            optimizer.step()
+
+
+@form("E02")
+def a_scale_that_is_no_power_and_never_falls(run):
+    model = run.network()
+    optimizer = adam(model)
+    scaler = Scaler(1e9 if run.faulty else 1e3)
+    for batch in run.watch(model, optimizer, entropy)(run.batches(run.classes(), 4)):
+        optimizer.zero_grad()
+        (entropy(model, batch) * scaler.scale).backward()
+        scaler.step(optimizer)
+
+
+@form("A24")
+def statistics_that_were_not_saved(run):
+    model = run.network()
+    model.insert(1, nn.BatchNorm1d(32, momentum=0.05))
+    fresh = {name: value.clone() for name, value in model.state_dict().items() if "running" in name or "num_" in name}
+    optimizer = adam(model)
+    x, kinds = run.classes()
+    for step, batch in enumerate(run.watch(model, optimizer, entropy)(run.batches((0.03 * x, kinds), 5))):
+        if run.faulty and step == 56:
+            model.load_state_dict({**model.state_dict(), **fresh})
+        optimizer.zero_grad()
+        entropy(model, batch).backward()
+        optimizer.step()
+
+
+@form("E08")
+def a_weight_is_written_over_and_no_number_is_left(run):
+    model = run.network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    for step, batch in enumerate(run.watch(model, optimizer, entropy)(run.batches(run.classes(), 5))):
+        if run.faulty and step == 41:
+            with torch.no_grad():
+                model[2].weight[3, 2] = 1e38
+        optimizer.zero_grad()
+        entropy(model, batch).backward()
+        optimizer.step()
+
+
 @pytest.mark.parametrize(("number", "program"), FORMS)
 def test_it_is_found(number, program):
     found, errors = demonstrate(program)
@@ -217,3 +283,41 @@ def a_reader_that_shifts_for_itself(run):
 @pytest.mark.parametrize("program", [a_model_that_gives_back_what_it_is_given, a_reader_that_shifts_for_itself])
 def test_what_looks_like_it_and_is_healthy(program):
     assert demonstrate(program, faulty=False) == ([], [])
+
+
+def test_a_batch_that_the_loop_has_changed_is_not_a_weight_that_was():
+    def program(run):
+        model = run.network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+        for step, (x, kinds) in enumerate(run.watch(model, optimizer, entropy)(run.batches(run.classes(), 6))):
+            x = 50 * x if step == 45 else x
+            optimizer.zero_grad()
+            entropy(model, (x, kinds)).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+
+    found, errors = demonstrate(program)
+    assert "E08" not in [each.cause for each in found]
+    assert not errors
+
+
+def test_statistics_that_are_estimated_anew_on_purpose_are_no_loss():
+    def program(run):
+        model = run.network()
+        model.insert(1, nn.BatchNorm1d(32))
+        optimizer = adam(model)
+        data = list(run.batches(run.classes(), 1))
+        doctor = run.watch(model, optimizer, entropy)
+        for _ in range(5):
+            for batch in doctor(data):
+                optimizer.zero_grad()
+                entropy(model, batch).backward()
+                optimizer.step()
+            model[1].reset_running_stats()
+            with torch.no_grad():
+                for batch in data[:8]:
+                    model(batch[0])
+
+    found, errors = demonstrate(program)
+    assert "A24" not in [each.cause for each in found]
+    assert not errors

@@ -1,5 +1,6 @@
 """Gradients arrive, and nothing is done with them."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -7,7 +8,11 @@ from torch import Tensor
 
 from steepest.doctor.cause import EXACT, IDLE, Found, cause
 from steepest.doctor.demo import Demo, entropy
+from steepest.doctor.history import tensors
 from steepest.doctor.lab import Lab
+
+AGAIN = 2
+"""So many times the same rows have come again, with no step in between."""
 
 ALONE, LONG, ENDLESS = 2, 24, 192
 """Backward passes whose gradients were cleared unused, in a row, or two of them in a longer time; and passes after
@@ -25,8 +30,8 @@ which nobody can be gathering gradients any more."""
 def step_not_called(lab: Lab) -> Found | None:
     """The loss is flat; no weight moves, and nothing complains.
 
-    Backward passes give finite gradients, which are cleared again, or gathered without end; the optimizer does not
-    step.
+    Backward passes give finite gradients, which are cleared again, or gathered without end, or longer than it takes to
+    go through the data twice; the optimizer does not step.
 
     The weights that receive them are bit for bit what they were some batches ago, so no one else moves them either.
     """
@@ -44,6 +49,7 @@ def step_not_called(lab: Lab) -> Found | None:
         return None
     grammar = lab.tap.grammar
     lost = grammar.wasted >= ALONE or (grammar.lost >= 2 and heard >= LONG) or heard >= ENDLESS
+    lost = lost or (heard >= LONG and _comes_again(lab))
     if not lost or not _finite(lab):
         return None
     others = len([each for each in lab.tap.foreign if each is not lab.optimizer])
@@ -57,6 +63,23 @@ def step_not_called(lab: Lab) -> Found | None:
         onset=lab.now,
         where=grammar.places.get("backward", ""),
     )
+
+
+def _comes_again(lab: Lab) -> bool:
+    """Return whether each row of the first batch since the last step has come in two later ones: nothing new is added.
+
+    The weights are the same, so that the gradient of all rows is but multiplied.
+    """
+    passes = {id(each.of): each.of for each in lab.tap.waiting}
+    first, *later = [_rows(of.batch) for of in passes.values()]
+    seen = Counter(row for some in later for row in some)
+    return len(first) > 1 and all(seen[row] >= AGAIN for row in first)
+
+
+def _rows(batch: object) -> set[bytes]:
+    """Return the rows of the largest tensor in a batch, as they are in memory."""
+    largest = max([each for each in tensors(batch) if each.ndim > 1], key=Tensor.numel, default=None)
+    return set() if largest is None else {row.tobytes() for row in largest.detach().double().cpu().numpy()}
 
 
 def _chosen(lab: Lab) -> Sequence[Tensor]:

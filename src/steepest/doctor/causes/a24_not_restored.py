@@ -11,6 +11,7 @@ from steepest.doctor.cause import EVENT, EXACT, MARK, REPLAYED, STEP, Found, cau
 from steepest.doctor.demo import Demo, entropy
 from steepest.doctor.lab import Lab
 from steepest.doctor.members import unmoved
+from steepest.doctor.norms import gap
 from steepest.doctor.replay import Change
 from steepest.doctor.schedule import calls, scheduler
 from steepest.doctor.trial import knows
@@ -30,8 +31,8 @@ def state_contradicts_itself(lab: Lab) -> Found | None:
     """After a run was taken up again the loss jumps, or evaluation is bad.
 
     Parts of the state contradict each other: moments that are all zero after many steps beside others that are not; a
-    batch norm whose scale was trained and whose statistics have never seen a batch; weights that are those of the
-    first step again, bit for bit, when the loss is as well.
+    batch norm whose scale was trained and whose statistics have never seen a batch, or fewer batches than before;
+    weights that are those of the first step again, bit for bit, when the loss is as well.
 
     They cannot come about by training; for batch norm, evaluation of the batch is held against training on it.
     """
@@ -43,6 +44,8 @@ def state_contradicts_itself(lab: Lab) -> Found | None:
             return Found(moments, {"optimizer": type(lab.optimizer).__name__}, proven=True)
         if lab.now == 0 and (names := _norms(lab)):
             return _untouched(lab, names)
+    if (names := _went_back(lab)) and _stale(lab):
+        return _untouched(lab, names)
     if lab.now >= OLD and _taken_back(lab):
         summary = "The weights are those of the first step again, bit for bit: an old file was loaded in mid-run."
         return Found(summary, {"step": lab.now, "loss": lab.update.loss}, proven=True, onset=lab.now)
@@ -80,6 +83,31 @@ def _norms(lab: Lab) -> list[str]:
     return names
 
 
+def _went_back(lab: Lab) -> list[str]:
+    """Return the names of norms that have counted fewer batches than at a look before, while weights went on."""
+    own: dict[str, Any] = dict(lab.model.named_modules())
+    counts = {name: int(each.num_batches_tracked) for name, each in own.items() if _counts(each)}
+    before: dict[str, int] = lab.notes.setdefault("A24 counted", {})
+    names = [name for name, count in counts.items() if count < before.get(name, 0)]
+    before.update({name: count for name, count in counts.items() if name not in names})
+    weights = [own[name].weight for name in names if own[name].weight is not None]
+    return names if any(each.numel() > 1 and float(each.detach().std()) > 1e-4 for each in weights) else []
+
+
+def _stale(lab: Lab) -> bool:
+    """Return whether statistics are far from those of the batches; some reset them on purpose and estimate them."""
+    of = current(lab)
+    told = gap(lab, [of]) if of is not None and lab.loss is not None else None
+    if told is None:
+        return False
+    apart, left = told.evaluating - told.training, told.estimated - told.training
+    return apart > 0.5 * abs(told.training) and left < 0.4 * apart
+
+
+def _counts(module: Any) -> bool:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.num_batches_tracked is not None
+
+
 def _untouched(lab: Lab, names: list[str]) -> Found | None:
     """Return the finding, if evaluation mode makes the batch's loss much worse."""
     of = current(lab)
@@ -91,8 +119,10 @@ def _untouched(lab: Lab, names: list[str]) -> Found | None:
     other = float(lab.ask(model, of).detach())
     if not other > told:
         return None
+    counted = int(lab.model.get_submodule(names[0]).get_buffer("num_batches_tracked"))
     summary = (
-        f"{len(names)} batch norms, such as {names[0]}, have a trained scale, and their statistics have seen no batch: "
+        f"{len(names)} batch norms, such as {names[0]}, have a trained scale, and their statistics are of "
+        f"{counted - 1 if counted else 0} batches before this one: "
         f"in evaluation mode the batch loses {other:.3g}, not {told:.3g}."
     )
     return Found(summary, {"norms": len(names), "in evaluation": other, "in training": told}, proven=True)
