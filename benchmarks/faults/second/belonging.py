@@ -43,8 +43,8 @@ def counted_and_used_up(run: Run) -> Measure:
     model = nets.Embedder(wide=16)
     trunk, head = model.net[:4].parameters(), model.net[4].parameters()
     if run.faulty:
-        print_size = sum(each.numel() for each in trunk)
-        assert print_size
+        size = sum(each.numel() for each in trunk)
+        assert size
     return train(run, model, made(run, [{"params": trunk}, {"params": head}]))
 
 
