@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steepest.doctor.script_trace import CONVERSIONS, Call, Ref, Trace, flat, leading_to, walked
+from steepest.doctor.script_trace import CONVERSIONS, Call, Ref, States, Trace, alike, flat, leading_to, restore, walked
 
 SMALL = 2**20
 """Entries of a tensor that is kept as it is now, because the script may write into it."""
@@ -36,7 +36,10 @@ class Slot:
 
 @dataclass
 class Line:
-    """One call of a formula. module: name in the model, None for a function. full: whether autocast was lifted."""
+    """One call of a formula. module: name in the model, None for a function. full: whether autocast was lifted.
+
+    random: states that generators are put into before, None where they are as the call before has left them.
+    """
 
     function: Any
     args: Any
@@ -44,6 +47,7 @@ class Line:
     module: str | None = None
     full: bool = False
     changes: bool = False
+    random: States | None = None
 
     def run(self, model: nn.Module, value: Callable[[Any], Any]) -> Any:
         """Make the call. value: of a slot."""
@@ -52,6 +56,8 @@ class Line:
             written = args[0].clone()
             self.function(written, *args[1:], **kwargs)
             return written
+        if self.random is not None:
+            restore(self.random)
         function = self.function if self.module is None else model.get_submodule(self.module)
         with _lifted(model) if self.full else nullcontext():
             return function(*args, **kwargs)
@@ -59,15 +65,11 @@ class Line:
 
 @dataclass
 class Formula:
-    """A loss as lines; the last one gives it, unless result says otherwise. rows: that a batch had.
-
-    random: state of the generators at the first call of the model, if it was taken.
-    """
+    """A loss as lines, and which result it is. rows: that a batch had. signature: names of what is called."""
 
     lines: list[Line]
     result: Slot
     rows: int | None
-    random: Any = None
     signature: tuple[str, ...] = ()
 
     def run(self, model: nn.Module, leaves: tuple[Tensor, ...], rows: int | None = None) -> Tensor:
@@ -97,7 +99,7 @@ class Formula:
             return self
         if not all(isinstance(each, int | float) and each > 0 for each in factor):
             return self
-        return Formula(self.lines[:-1], inner, self.rows, self.random, self.signature[:-1]).without_factor()
+        return Formula(self.lines[:-1], inner, self.rows, self.signature[:-1]).without_factor()
 
 
 class Recipe:
@@ -130,7 +132,11 @@ def form(leaves: tuple[Tensor, ...]) -> tuple[Any, ...]:
 
 
 class Unknown(Exception):
-    """Says why a loss cannot be read: a sentence without a subject."""
+    """Says why a loss cannot be read. others: modules that it hangs on, and that are not in the model."""
+
+    def __init__(self, why: str, others: Sequence[nn.Module] = ()) -> None:
+        super().__init__(why)
+        self.others = others
 
 
 @dataclass
@@ -151,7 +157,12 @@ class Reader:
         if end is None:
             raise Unknown("the loss comes from something that is not a torch function called in the loop")
         self.calls = leading_to(end.call)
-        if any(each.when < since for each in self.calls if isinstance(each.function, nn.Module)):
+        called = [each for each in self.calls if isinstance(each.function, nn.Module)]
+        others = {id(each.function): each.function for each in called if id(each.function) not in self.modules}
+        if others:
+            kinds = ", ".join(type(each).__name__ for each in others.values())
+            raise Unknown(f"it also hangs on {kinds}, which is not in the model", list(others.values()))
+        if any(each.when < since for each in called):
             raise Unknown("its graph reaches back to before the last step")
         return _Writing(self, _rows(self.calls)).written(end)
 
@@ -165,32 +176,31 @@ class _Writing:
         self._results: dict[int, int] = {}
         self._leaves: list[Tensor] = []
         self._slots: dict[int, Any] = {}
+        self._states: States | None = None
 
     def written(self, end: Ref) -> Leaves:
         mixed = any(each.autocast for each in self._reader.calls)
         for call in self._reader.calls:
-            module = self._module(call)
+            module = self._reader.modules[id(call.function)] if isinstance(call.function, nn.Module) else None
             if call.changes and isinstance(call.args[0], Tensor) and not call.args[0].requires_grad:
                 self._slots[id(call.args[0])] = call.args[0]  # what is written into is no data
             args, kwargs = walked(call.args, self._slot), walked(call.kwargs, self._slot)
-            self._lines.append(Line(call.function, args, kwargs, module, mixed and not call.autocast, call.changes))
+            full = mixed and not call.autocast
+            self._lines.append(Line(call.function, args, kwargs, module, full, call.changes, self._random(call)))
             self._results[id(call)] = len(self._lines) - 1
         if not self._leaves:
             raise Unknown("no data of a batch go into it")
         calls = self._reader.calls
-        random = next((each.random for each in calls if isinstance(each.function, nn.Module)), None)
         leaves = Leaves(self._leaves)
         end_slot = Slot("made", self._results[id(end.call)], end.place)
-        leaves.formula = Formula(self._lines, end_slot, self._rows, random, tuple(each.name for each in calls))
+        leaves.formula = Formula(self._lines, end_slot, self._rows, tuple(each.name for each in calls))
         return leaves
 
-    def _module(self, call: Call) -> str | None:
-        if not isinstance(call.function, nn.Module):
+    def _random(self, call: Call) -> States | None:
+        before, self._states = self._states, self._states if call.random is None else call.random[1]
+        if call.random is None or (before is not None and alike(before, call.random[0])):
             return None
-        name = self._reader.modules.get(id(call.function))
-        if name is None:
-            raise Unknown(f"it also hangs on {type(call.function).__name__}, which is not in the model")
-        return name
+        return call.random[0]
 
     def _slot(self, value: Any) -> Any:
         if isinstance(value, Ref):
@@ -247,7 +257,7 @@ def _chain(value: Tensor, trace: Trace) -> list[tuple[Tensor, Call | None]]:
     while len(chain) < len(CONVERSIONS):
         call = trace.source(value)
         chain.append((value, call))
-        if call is None:
+        if call is None or call.args[0].dtype == torch.bool:  # what is true is made a number, and is a target as one
             break
         value = call.args[0]
     return chain

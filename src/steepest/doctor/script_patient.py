@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,7 +16,6 @@ from steepest.doctor.script_loss import Leaves, Reader, Recipe, Unknown
 from steepest.doctor.script_trace import Trace
 from steepest.doctor.twin import copy_of, modes_of
 from steepest.record import Finding
-from steepest.snapshot import random_state
 
 SURE, OFTEN = 3, 12
 """Losses that are computed anew at first, and where others are called than before; and so many in all."""
@@ -33,8 +32,11 @@ class Round:
 
 
 class Patient:
-    """A model and its optimizer. why: the reason for which its loss is not known, "" where it is. since: steps of all
-    optimizers up to the last one of its own. checked: losses that came out to the bit."""
+    """A model and its optimizer. why: the reason for which its loss is not known, "" where it is.
+
+    since: steps of all optimizers up to the last one of its own. checked: losses that came out to the bit. others:
+    modules besides the model that a loss hangs on.
+    """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, trace: Trace, alone: Callable[[], Any]) -> None:
         self.called, self.optimizer = model, optimizer
@@ -44,6 +46,7 @@ class Patient:
         self.why, self.checked, self.since = "", 0, trace.steps
         self._trace, self._alone = trace, alone
         self._reason = ""
+        self.others: Sequence[nn.Module] = ()
         self._round: Round | None = None
         self._flow: Iterator[Any] | None = None
         self._over = False
@@ -56,22 +59,18 @@ class Patient:
         found = {id(module): name for name, module in self.doctor.model.named_modules()}
         return found | {id(self.called): ""}
 
-    def begin(self, module: nn.Module, args: tuple[Any, ...], at: Round | None) -> Any:
-        """Hear that the model, or a part of it, is about to be called with gradients; `at` is what gave the batch.
-
-        Return the state of the generators, None where a batch begins with this call, which keeps it itself.
-        """
+    def begin(self, module: nn.Module, args: tuple[Any, ...], at: Round | None) -> None:
+        """Hear that the model, or a part of it, is about to be called with gradients; `at` is what gave the batch."""
         if module is not self.called and module is not self.doctor.model:
             self.tap.forward(module, args)
         if self._has_begun():
-            return random_state()
+            return
         if self._flow is None or at is not self._round:
             self.leave()
             self._flow, self._round, self._over = self.doctor(self._feed()), at, False
         next(self._flow)
         self.lab.source = None if at is None else at.loader
         self._stepped = self.tap.stepped
-        return None
 
     def outside(self, at: Round | None) -> None:
         """Hear that another loader gives batches: what comes is not the training, until it goes on."""
@@ -100,12 +99,12 @@ class Patient:
             names = {id(each): name for name, each in self.doctor.model.named_parameters()}
             leaves = Reader(self._trace, self.modules(), names).read(loss, self.since)
         except Unknown as unknown:
-            self._reason = str(unknown)
+            self._reason, self.others = str(unknown), unknown.others
             return
         if of.batch:
             self.give_up("a batch has several backward passes")
             return
-        self._take(of, leaves, loss)
+        self._take(of, leaves, self._trace.told(loss))
 
     def give_up(self, why: str) -> None:
         """Go on without a loss."""
@@ -120,17 +119,15 @@ class Patient:
             finally:
                 self.doctor.close()
 
-    def _take(self, of: Pass, leaves: Leaves, loss: Tensor) -> None:
+    def _take(self, of: Pass, leaves: Leaves, told: Tensor) -> None:
         formula = leaves.formula
         assert formula is not None
-        if formula.random is not None:
-            of.random = formula.random
         if self.checked < SURE or (formula.signature not in self._known and self.checked < OFTEN):
             of.batch = leaves
             with self._alone():
                 anew = self.lab.ask(copy_of(self.doctor.model, modes_of(self.doctor.model)), of).detach()
-            if not same(anew, loss.detach()):
-                self.give_up(f"computed anew it is {float(anew):.6g}, and not {float(loss.detach()):.6g}")
+            if not same(anew, told):
+                self.give_up(f"computed anew it is {float(anew):.6g}, and not {float(told):.6g}")
                 return
             self.checked += 1
             self._known.add(formula.signature)

@@ -34,6 +34,9 @@ CHANGING = {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__"}
 BACKWARD = ("self", "gradient", "retain_graph")
 """Arguments of `Tensor.backward`, in order."""
 
+States = tuple[Tensor, ...]
+"""Of torch's generators: of the processor, then of each device."""
+
 Heard = Callable[[Tensor, Tensor | None, bool], None]
 """What wants to know of backward passes: of the loss, the gradient that is given, and whether the graph is kept."""
 
@@ -50,8 +53,8 @@ class Ref:
 class Call:
     """A call that was made. function: of torch, or a module. args, kwargs: with Ref where a call's tensor was.
 
-    number: calls so far. autocast: whether it was on. random: state of the generators before a module's call, if it
-    was taken. changes: whether it writes into its first argument. when: steps that optimizers had made.
+    number: calls so far. autocast: whether it was on. random: states of torch's generators before and after a module's
+    call. changes: whether it writes into its first argument. when: steps that optimizers had made.
     """
 
     function: Any
@@ -60,7 +63,7 @@ class Call:
     number: int
     autocast: bool
     changes: bool = False
-    random: Any = None
+    random: tuple[States, States] | None = None
     when: int = 0
 
     @property
@@ -78,6 +81,7 @@ class Trace(TorchFunctionMode):
         self._heard, self._errors = heard, errors
         self._calls = WeakTensorKeyDictionary()
         self._sources = WeakTensorKeyDictionary()
+        self._unscaled = WeakTensorKeyDictionary()
         self._number = 0
         self._on = False
 
@@ -103,21 +107,27 @@ class Trace(TorchFunctionMode):
         return output
 
     def called(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], made: tuple[Any, Any]) -> None:
-        """Hear that a module was called. made: what it returned, and the state of the generators before."""
-        output, random = made
+        """Hear that a module was called. made: what it returned, and the states of the generators before."""
+        output, before = made
         if torch.is_grad_enabled():
             with self._harmless("module"):
+                random = before, states()
                 self._note(output, Call(module, args, kwargs, 0, _autocast(), random=random, when=self.steps))
 
     def scaled(self, loss: Any, output: Any) -> None:
         """Hear that a loss was multiplied by the factor of a GradScaler: it is still that loss."""
         with self._harmless("scale"):
             if isinstance(loss, Tensor) and isinstance(output, Tensor) and loss in self._calls:
-                self._calls[output] = self._calls[loss]
+                self._calls[output], self._unscaled[output] = self._calls[loss], loss.detach()
 
     def origin(self, tensor: Tensor) -> Ref | None:
         """Return the call that a tensor comes from."""
         return self._calls.get(tensor)
+
+    def told(self, loss: Tensor) -> Tensor:
+        """Return the value of a loss, without the factor of a GradScaler."""
+        unscaled = self._unscaled.get(loss)
+        return loss.detach() if unscaled is None else unscaled
 
     def source(self, tensor: Tensor) -> Call | None:
         """Return the conversion that a tensor without gradient comes from."""
@@ -192,6 +202,23 @@ class Trace(TorchFunctionMode):
             yield
         except Exception as error:
             self._errors.append(f"{what} of the script: {type(error).__name__}: {error}")
+
+
+def states() -> States:
+    """Return the states of torch's generators."""
+    return (torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else ()))
+
+
+def restore(random: States) -> None:
+    """Put torch's generators back."""
+    torch.set_rng_state(random[0])
+    if len(random) > 1:
+        torch.cuda.set_rng_state_all(list(random[1:]))
+
+
+def alike(one: States, other: States) -> bool:
+    """Return whether generators are in the same states."""
+    return len(one) == len(other) and all(map(torch.equal, one, other))
 
 
 def leading_to(end: Call) -> list[Call]:

@@ -13,10 +13,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from steepest.doctor.script_patient import Patient, Round
-from steepest.doctor.script_trace import Trace
+from steepest.doctor.script_trace import Trace, states
 
 MOST = 4
 """Optimizers that are watched, of one script."""
+
+WIDENED = 2
+"""Steps after which no other module is taken into a model."""
 
 
 class Attendance:
@@ -41,17 +44,17 @@ class Attendance:
 
     def call(self, original: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Call a module that no other one calls, and hear of it."""
-        random = None
         self.deaf = True
         try:
             with self.trace.silent():
                 if torch.is_grad_enabled():
                     with self._harmless("a call"):
-                        random = self._begin(module, args)
+                        self._begin(module, args)
+                before = states()
                 output = original(module, *args, **kwargs)
         finally:
             self.deaf = False
-        self.trace.called(module, args, kwargs, (output, random))
+        self.trace.called(module, args, kwargs, (output, before))
         return output
 
     def opened(self, batches: Any, loader: Any) -> None:
@@ -116,10 +119,23 @@ class Attendance:
             held = set() if optimizer is None else held_by(optimizer)
             if optimizer is not None and held & own:
                 self._admit(module if held <= own else owner(held, module), optimizer)
-        randoms = [
-            patient.begin(module, args, self._at) for patient in self.patients if id(module) in patient.modules()
-        ]
-        return next((each for each in randoms if each is not None), None)
+        for patient in list(self.patients):
+            if patient.others and patient.why:
+                self._widen(patient)
+        for patient in self.patients:
+            if id(module) in patient.modules():
+                patient.begin(module, args, self._at)
+
+    def _widen(self, patient: Patient) -> None:
+        """Begin anew with a model that has all modules in it that the loss hangs on; not without end."""
+        every = [patient.doctor.model, *patient.others]
+        whole = owner({id(one) for each in every for one in each.parameters()}, patient.doctor.model)
+        patient.others = ()
+        if patient.lab.now < WIDENED and whole is not patient.doctor.model:
+            patient.leave()
+            patient.doctor.close()
+            self.patients.remove(patient)
+            self._admit(whole, patient.optimizer)
 
     def _admit(self, model: nn.Module, optimizer: Optimizer) -> None:
         self._waiting = [each for each in self._waiting if each() is not None and each() is not optimizer]
