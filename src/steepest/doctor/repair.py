@@ -134,7 +134,7 @@ class Repairs:
         stages = []
         if known is not None and offered is not None:
             stages.append(offered(lab, known[1]))
-        if lab.event is not None and (known is None or lost):
+        if lab.event is not None and (lost or (known is None and not self._doctor.has_missed)):
             stages += [[rung] for rung in ladder(lab)]
         tries = (self._best(stage, start, repair) for stage in stages for start in starts)
         return next((each for each in tries if each is not None), None)
@@ -184,6 +184,7 @@ class Repairs:
             own = typical(lab, lab.twin())
         trial.repair.check = {"with": own, "without": without, "steps": lab.now - trial.before.twin.step}
         if control is None or own <= without + WORSE * abs(without):
+            doctor.verify()
             self._tell(trial.repair, "held")
             return
         trial.undo()

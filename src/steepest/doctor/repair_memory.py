@@ -38,7 +38,11 @@ class Attendant(Doctor):
     def note_snapshots(self) -> None:
         """Count a snapshot as good when the next one is taken, which is only done of a run that is well."""
         if self.lab.recent is not self._newest:
-            self.good, self._newest = self._newest or self.lab.start, self.lab.recent
+            self.good, self._newest = self._newest or self.good, self.lab.recent
+
+    def verify(self) -> None:
+        """Count the run as good as it is now."""
+        self.good = Twin.of(self.model, self.lab.optimizer, self.lab.now, self.lab.modes)
 
     def missed(self, loss: float) -> None:
         """Take in a step that was not made: its loss, or its gradient, is not finite; look for why."""
@@ -61,7 +65,9 @@ class Attendant(Doctor):
         history.losses.pop()
         history.rates.pop()
         self._tap.stepped -= 1
+        recent = self.lab.recent
         self._calm()
+        self.lab.recent = self._newest = recent
 
     def foremost(self) -> tuple[Cause, Found] | None:
         """Return what was found, and can be repaired, and weighs most; where nothing can be, what weighs most."""

@@ -24,20 +24,6 @@ OWN = ("param_groups", "steps")
 Undo = Callable[[], None]
 
 
-class Scaled:
-    """A schedule that an optimizer holds itself, times a factor."""
-
-    def __init__(self, schedule: Callable[[int], float], factor: float) -> None:
-        self._schedule, self._factor = schedule, factor
-
-    def __call__(self, step: int) -> float:
-        """Return the rate at a step."""
-        return self._factor * self._schedule(step)
-
-    def __repr__(self) -> str:
-        return f"{self._factor:g} * {self._schedule!r}"
-
-
 class Sparing(Precision):
     """Makes steps as before, but for those whose gradient is not finite; at most `most` of them are left out."""
 
@@ -67,7 +53,8 @@ def allowed(run: Run) -> int:
 def change_run(run: Run, change: Change) -> Undo:
     """Do to a run what a change does to a replay, but for batches, which its source has to change; return the undoing.
 
-    Schedules stay as they are, at another height.
+    The schedule of a run stays as it is, at another height. One that an optimizer holds itself sets the rate of replays
+    as well, so that no other rate is ever proven to help there.
     """
     options = [{name: value for name, value in group.items() if name != "params"} for group in _groups(run)]
     numbers = [(module, _numbers(module)) for module in run.model.modules()]
@@ -113,8 +100,6 @@ def _groups(run: Run) -> list[dict[str, Any]]:
 
 
 def _scale(group: dict[str, Any], factor: float) -> None:
-    if group.get("schedule") is not None:
-        group["schedule"] = Scaled(group["schedule"], factor)
     for name in ("lr", "initial_lr"):
         if name in group:
             group[name] = group[name] * factor
