@@ -245,3 +245,45 @@ def test_branches_that_begin_at_zero_are_well():
             return self.head(h)
 
     assert named(Branched(), entropy, shuffled(*rows())) == []
+
+
+def test_columns_sorted_by_themselves_where_losses_are_divided():
+    x, y = rows(576)
+    batches = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x[x[:, 2].argsort()], y), 24, shuffle=True)
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    doctor = watch(model, optimizer, loss=entropy)
+    for _ in range(3):
+        for number, batch in enumerate(doctor(batches), 1):
+            (entropy(model, batch) / 2).backward()
+            if number % 2 == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+    assert [each.cause for each in doctor.findings] == ["B05"]
+    assert not doctor.errors
+    doctor.close()
+
+
+@pytest.mark.parametrize("spoilt", [0, 4])
+def test_a_value_that_stands_for_none_is_not_far_out_and_always_the_same(spoilt):
+    x, _ = rows(480)
+    y = x[:, 0].tanh() + 0.1 * torch.randn(480, generator=torch.Generator().manual_seed(4))
+    y[torch.randperm(480, generator=torch.Generator().manual_seed(5))[:spoilt]] = 20.0
+    model = network(8, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.03, momentum=0.9)
+    found = named(model, lambda m, b: F.mse_loss(m(b[0])[:, 0], b[1]), shuffled(x, y), optimizer)
+    assert found == (["B12"] if spoilt else [])
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_pairs_whose_labels_are_not_heard(heard):
+    x, y = rows(480)
+    other = x.roll(1, 0)
+    same = (y == y.roll(1)).float()
+
+    def pull(model, batch):
+        gap = ((model(batch[0]) - model(batch[1])).square().sum(1) + 1e-6).sqrt()
+        alike = batch[2] if heard else torch.ones_like(batch[2])
+        return (alike * gap**2 + (1 - alike) * F.relu(1.5 - gap) ** 2).mean()
+
+    assert named(network(8, 4), pull, shuffled(x, other, same)) == ([] if heard else ["C11"])

@@ -38,6 +38,7 @@ class Lab:
     to be made, for checks before a step. fresh: comparisons of its gradient and of earlier ones. event: the step at
     which the loss blew up, None otherwise. source: what the batches come from. scheduler: of the
     rate, if it was given. visits: each time the loop went over the source.
+    failures: what loss= raised when such a gradient was asked for.
     notes: what an instrument has found out and need not find out again.
     """
 
@@ -45,6 +46,7 @@ class Lab:
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.history, self.tap = history, tap
         self.fresh: list[Fresh] = []
+        self.failures: list[str] = []
         self.update: Update | None = None
         self.modes: list[bool] = []
         self.start: Twin | None = None
@@ -100,13 +102,17 @@ class Lab:
 
     @property
     def constant(self) -> float | None:
-        """The loss of the best constant prediction, where the criteria are known; from 8 batches, later from 40."""
-        return self._ends[0]
+        """The loss of the best constant prediction, where the criteria are known; from 8 batches, later from 40.
+
+        It is what the loop would tell, which may multiply or divide its losses.
+        """
+        best = self._ends[0]
+        return None if best is None else best * self.way.factor
 
     @property
     def floor(self) -> float:
         """The loss of predictions that are all right, where the criteria are known; 0 otherwise."""
-        return self._ends[1]
+        return self._ends[1] * self.way.factor
 
     @property
     def bottomless(self) -> bool:

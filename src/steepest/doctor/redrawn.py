@@ -34,6 +34,18 @@ def redrawn(names: Sequence[str] = ()) -> Change:
     return Change(f"first weights drawn anew {','.join(names)}".rstrip(), prepare=prepare)
 
 
+def is_smaller(lab: Lab) -> bool:
+    """Return whether a matrix began with less than half the size that torch gives it."""
+    if lab.start is None:
+        return False
+    with torch.random.fork_rng(devices=[]):
+        twin = lab.start.copy()
+        redrawn().prepare(twin)
+    usual = {name: float(each.detach().square().mean()) for name, each in twin.model.named_parameters()}
+    own = [(name, each.detach()) for name, each in lab.start.model.named_parameters() if each.ndim > 1]
+    return any(4 * float(each.square().mean()) < usual[name] for name, each in own)
+
+
 def _reset_of(module: nn.Module) -> Any:
     found = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
     return found if callable(found) else None

@@ -17,6 +17,12 @@ from steepest.doctor.trial import better
 FAR, NEAR = 60.0, 20.0
 """Deviations from the median beyond which a value is an outlier, and to which it is brought."""
 
+APART = 10.0
+"""The same for a value that is there several times to the last bit, such as what stands for none."""
+
+SEVERAL = 3
+"""So often it is there, at least."""
+
 FEW = 0.03
 """Share of values that outliers may be; more are no outliers."""
 
@@ -89,10 +95,17 @@ def _limits(batches: Sequence[Any]) -> dict[int, tuple[float, float, float]]:
         low, middle, high = torch.quantile(some, torch.tensor([0.05, 0.5, 0.95]).double()).tolist()
         spread = max((high - low) / 3.3, 1e-12)
         away = (values - middle).abs() / spread
-        share = float((away > FAR).double().mean())
+        limit = FAR if not _stands_for_none(values[away > APART]) else APART
+        share = float((away > limit).double().mean())
         if 0 < share < FEW and high > low:
-            found[place] = (middle - NEAR * spread, middle + NEAR * spread, float(away.max()))
+            edge = min(NEAR, limit) * spread
+            found[place] = (middle - edge, middle + edge, float(away.max()))
     return found
+
+
+def _stands_for_none(far: Tensor) -> bool:
+    """Return whether far values are one and the same, as none that was measured would be."""
+    return len(far) >= SEVERAL and bool((far == far[0]).all())
 
 
 def _beyond(batch: Any, limits: dict[int, tuple[float, float, float]]) -> bool:

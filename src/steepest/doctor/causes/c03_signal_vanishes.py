@@ -9,7 +9,7 @@ from steepest.doctor.cause import MARK, REPLAYED, Found, cause
 from steepest.doctor.demo import Demo, Rows, entropy, train
 from steepest.doctor.lab import Lab
 from steepest.doctor.layers import Start, starting
-from steepest.doctor.redrawn import redrawn, rescaled
+from steepest.doctor.redrawn import is_smaller, redrawn, rescaled
 from steepest.doctor.trial import heals
 
 FADED, SMALL = 0.05, 0.25
@@ -30,14 +30,14 @@ def signal_vanishes(lab: Lab) -> Found | None:
     At the start each layer gave numbers that differ less from row to row than the layer before, or the gradient of the
     first weights is far smaller than that of the last ones. A replay from weights that are scaled so that each layer
     gives numbers of size 1, or that are as torch draws them, gains more; where training goes well, but the latter, for
-    there may always be weights that are better still.
+    there may always be weights that are better still; and they count only if the run's own were far smaller.
     """
     if lab.loss is None or (lab.gain > 0.9 and not lab.bottomless):
         return None
     start = starting(lab)
     if start is None or start.same or not is_faded(start):
         return None
-    told = heals(lab, *([rescaled(lab)] if lab.sick else []), redrawn())
+    told = heals(lab, *([rescaled(lab)] if lab.sick else []), *([redrawn()] if is_smaller(lab) else []))
     if told is None:
         return None
     hidden = start.spreads[:-1] or start.spreads

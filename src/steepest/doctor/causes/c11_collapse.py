@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from steepest.doctor.cause import MARK, REPLAYED, STATISTIC, Found, cause
-from steepest.doctor.data import roles
+from steepest.doctor.data import filled, roles
 from steepest.doctor.demo import Demo, Rows, train
+from steepest.doctor.history import tensors
 from steepest.doctor.lab import Lab
 from steepest.doctor.layers import WEIGHTED
 from steepest.doctor.replay import Change
@@ -36,7 +37,7 @@ def collapse(lab: Lab) -> Found | None:
         return None
     last = sizes[-1][1]
     inner = min((each for name, each in sizes[1:] if name), default=1.0)
-    if roles(lab).target is None and not lab.watched(lab.passes(1)[0]).criteria:
+    if not lab.watched(lab.passes(1)[0]).criteria and not _told_apart(lab):
         if last > POINT:
             return None
         summary = f"All rows have become one point: they differ by {last:.2g} of their size at the end."
@@ -47,6 +48,24 @@ def collapse(lab: Lab) -> Found | None:
     evidence = {"first": sizes[0][1], "least": inner, **(told.evidence if told else {})}
     summary = f"Rows differ by {sizes[0][1]:.2g} of their size in the first layer, and by {inner:.2g} in another."
     return Found(summary, evidence, told is not None, weight=None if told else STATISTIC)
+
+
+def _told_apart(lab: Lab) -> bool:
+    """Return whether the loss hangs on anything in a batch that the model is not given: on what rows are said to be."""
+    of, inputs = lab.passes(1)[0], roles(lab).inputs
+    own = list(tensors(of.batch))
+    if not inputs:
+        return False
+    model = lab.twin()
+    first = float(lab.ask(model, of).detach())
+    for place, each in enumerate(own):
+        if place in inputs or not each.ndim:
+            continue
+        for other in (each.roll(1, 0), torch.zeros_like(each), torch.ones_like(each)):
+            value = lab.ask(model, of, filled(of.batch, [*own[:place], other, *own[place + 1 :]]))
+            if float(value.detach()) != first:
+                return True
+    return False
 
 
 def _spreads(lab: Lab) -> list[tuple[str, float]]:

@@ -42,19 +42,14 @@ def too_narrow(lab: Lab) -> Found | None:
         return None
     if "wide" not in lab.notes or lab.notes["wide"][0] != len(lab.history.first):
         lab.notes["wide"] = len(lab.history.first), _reference(lab, part.inputs)
-    told, now = lab.notes["wide"][1], _now(lab)
-    if told is None or now - told < BETTER * lab.scale:
+    told, now = lab.notes["wide"][1], probe(lab, Twin(lab.twin(), lab.optimizer, lab.now))
+    if told is None or now - told < BETTER * lab.scale / lab.way.factor:
         return None
     summary = (
         f"The narrowest hidden layer has {narrow} units; a network of {WIDE} has a loss of {told:.3g} after the same "
         f"batches where it is {now:.3g}."
     )
     return Found(summary, {"units": narrow, "loss of a wide one": told, "loss": now}, True)
-
-
-def _now(lab: Lab) -> float:
-    """Return the late loss, as told or as it is: a loop that scales its losses tells others."""
-    return min(lab.late(16), probe(lab, Twin(lab.twin(), lab.optimizer, lab.now)))
 
 
 def _narrowest(lab: Lab) -> int | None:
