@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from steepest.doctor.demo import Demo, demonstrate, entropy
+from steepest.doctor.demo import Demo, demonstrate, entropy, squares
 
 FORMS = []
 
@@ -200,6 +200,37 @@ class Scaler:
             for each in gradients:
                 each.div_(self.scale)
             optimizer.step()
+
+
+@form("A13")
+def a_window_whose_passes_come_at_its_end(run):
+    model = run.network(outputs=1)
+    optimizer = adam(model)
+    x, y = run.numbers()
+    pieces = [(x[at : at + size], y[at : at + size] + (size == 4)) for at in range(0, 480, 40) for size in (36, 4)]
+    window = []
+    for piece in run.watch(model, optimizer, squares)(5 * pieces):
+        window.append(piece)
+        if len(window) == 2:
+            optimizer.zero_grad()
+            for each in window:
+                (squares(model, each) * (0.5 if run.faulty else len(each[0]) / 40)).backward()
+            optimizer.step()
+            window = []
+
+
+@form("A13")
+def two_batches_in_one(run):
+    model = run.network(outputs=1)
+    optimizer = adam(model)
+    x, y = run.numbers()
+    pairs = [((x[at : at + 36], y[at : at + 36]), (x[at + 36 : at + 40], y[at + 36 : at + 40] + 1))
+             for at in range(0, 480, 40)]  # fmt: skip
+    for pair in run.watch(model, optimizer, squares)(5 * pairs):
+        optimizer.zero_grad()
+        for each in pair:
+            (squares(model, each) * (0.5 if run.faulty else len(each[0]) / 40)).backward()
+        optimizer.step()
 
 
 @form("E02")

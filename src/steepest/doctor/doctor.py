@@ -12,8 +12,9 @@ from torch.optim import Optimizer
 from steepest.doctor.aside import aside
 from steepest.doctor.cause import EVENT, EXACT, IDLE, MARK, STEP, Cause, Found, catalogue, checks
 from steepest.doctor.fresh import compare
-from steepest.doctor.history import LAST, History, Pass, Update, Visit
+from steepest.doctor.history import LAST, History, Update, Visit
 from steepest.doctor.lab import Lab
+from steepest.doctor.parts import WHOLE, divide, form, parts
 from steepest.doctor.rises import Rises
 from steepest.doctor.second import second
 from steepest.doctor.tap import Tap
@@ -32,6 +33,9 @@ SNAPSHOTS = 25
 SHOWN = 0.8
 """What weighs less than the heaviest finding by more is not said."""
 
+FAILS = 3
+"""So often loss= may fail before it is given up, if it has never worked."""
+
 CURIOUS, ALARMS = 4, 6
 """So many steps are looked at when something has changed in the order of calls; it may change so often."""
 
@@ -45,9 +49,7 @@ Said = tuple[Cause, tuple[int, Found]]
 class Doctor:
     """Watches a loop: `for batch in doctor(loader)`. See `watch`. deep: whether a second fault is looked for."""
 
-    def __init__(
-        self, model: nn.Module, optimizer: Optimizer, loss: Any, scheduler: Any, *, deep: bool = True
-    ) -> None:
+    def __init__(self, model: nn.Module, optimizer: Optimizer, loss: Any, scheduler: Any, *, deep: bool = True) -> None:
         self.model = _plain(model)
         self.errors: list[str] = []
         held = {id(each) for group in optimizer.param_groups for each in group["params"]}
@@ -67,7 +69,7 @@ class Doctor:
         self._due = list(MARKS)
         self._sign: tuple[Any, ...] = ()
         self._curious, self._alarms = 0, 0
-        self._opened: bool | None = None
+        self._form = ""
 
     def __call__(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yield the batches, and watch what is done with them."""
@@ -116,7 +118,7 @@ class Doctor:
                 self._look(MARK)
         if self._tap.unstepped > 2 and (self._tap.unstepped in (3, 4) or self._tap.unstepped % 8 == 0):
             self._look(IDLE)
-        self._tap.batch(opened(batch) if self._opened else batch)
+        self._tap.batch(*parts(batch, self._form or WHOLE))
 
     def _take_snapshot(self) -> None:
         if self.lab.loss is None:
@@ -143,20 +145,27 @@ class Doctor:
         if self.lab.loss is not None and update.backwards and not update.closure:
             with self._guarded("fresh gradient"):
                 self._open(update)
-                self.lab.fresh.append(compare(self.model, self.lab.stepped(), self.lab.loss, update, self.lab.modes))
+                self._compare(update)
         self._look(STEP)
         self.lab.update = None
         self.lab.notes.pop("anatomy", None)
 
+    def _compare(self, update: Update) -> None:
+        """Compute the gradient anew. A loss= that fails from the beginning is not asked any more."""
+        try:
+            self.lab.fresh.append(compare(self.model, self.lab.stepped(), self.lab.loss, update, self.lab.modes))
+        except Exception as error:
+            self.lab.failures.append(f"{type(error).__name__}: {error}")
+            if len(self.lab.failures) == FAILS and not self.lab.fresh:
+                self.lab.loss = None
+            raise
+
     def _open(self, update: Update) -> None:
-        """See once whether the loop gives loss= what a batch of one thing holds: loaders wrap a tensor in a list."""
-        of = update.backwards[0].of
-        if self._opened is not None or not isinstance(of.batch, list | tuple) or len(of.batch) != 1:
-            return
-        self._opened = fails(self.lab, of, of.batch) and not fails(self.lab, of, of.batch[0])
-        if self._opened:
-            for backward in update.backwards:
-                backward.of.batch = opened(backward.of.batch)
+        """See once what of a batch the loop gives to loss=."""
+        if not self._form:
+            self._form = form(self.lab, update.backwards[0].of)
+            if self._form != WHOLE:
+                divide(update, self._form)
 
     def _is_sampled(self, update: Update) -> bool:
         """Return whether checks look at this step: at set times, and where the loop goes another way than before."""
@@ -277,20 +286,6 @@ def watch(
     if loss is not None and not callable(loss):
         raise TypeError(f"loss is a function, loss(model, batch) -> scalar; received {type(loss).__name__}.")
     return Doctor(model, several[0], loss, scheduler)
-
-
-def opened(batch: Any) -> Any:
-    """Return the one thing that a batch holds; the batch where it holds several."""
-    return batch[0] if isinstance(batch, list | tuple) and len(batch) == 1 else batch
-
-
-def fails(lab: Lab, of: Pass, batch: Any) -> bool:
-    """Return whether loss= cannot be asked of a batch in this form."""
-    try:
-        lab.ask(lab.twin(), of, batch)
-    except Exception:  # whatever a loss raises at what it was not made for
-        return True
-    return False
 
 
 def _is_due(step: int) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -153,3 +153,15 @@ def tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, list | tuple):
         for each in value:
             yield from tensors(each)
+
+
+def owner(passes: Sequence[Pass], inputs: Any) -> Pass | None:
+    """Return the latest of some passes whose batch holds what the model is given, or begins with it; None if none."""
+    given = {each.data_ptr(): each.numel() for each in tensors(inputs) if each.numel()}
+    begins = None
+    for of in reversed(passes):
+        own = [each for each in tensors(of.batch) if each.data_ptr() in given]
+        if any(given[each.data_ptr()] == each.numel() for each in own):
+            return of
+        begins = of if own and begins is None else begins
+    return begins

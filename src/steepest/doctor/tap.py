@@ -16,13 +16,16 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from steepest.doctor.drawn import Drawn
 from steepest.doctor.grammar import Grammar, is_there
-from steepest.doctor.history import Backward, Pass, Update
+from steepest.doctor.history import Backward, Pass, Update, owner
 
 SETTINGS = ("lr", "momentum", "betas", "eps", "weight_decay", "dampening", "nesterov", "maximize")
 """What is remembered of an optimizer's groups."""
 
 LONGEST = 512
 """Backward passes that are remembered where no step follows."""
+
+GATHERED = 64
+"""Batches given out since the last step, of any of which the model may be called next."""
 
 _taps: "weakref.WeakSet[Tap]" = weakref.WeakSet()
 _backward = torch.autograd.backward
@@ -51,6 +54,8 @@ class Tap:
         self._sampled = sampled
         self.grammar = Grammar(model, optimizer)
         self._drawn = Drawn()
+        self._given: list[Pass] = []
+        self._owner: Pass | None = None
         self._window: list[Backward] = []
         self._clips: list[tuple[float, Tensor]] = []
         self._touched = False
@@ -72,9 +77,12 @@ class Tap:
         """Backward passes since the last step."""
         return self._window
 
-    def batch(self, batch: Any) -> None:
-        """Take in a batch that is about to be given out."""
-        self.current = Pass(self.batches, batch, self._drawn.read())
+    def batch(self, *parts: Any) -> None:
+        """Take in a batch that is about to be given out, or the parts of it that the loss takes one after another."""
+        random = self._drawn.read()
+        made = [Pass(self.batches, each, random) for each in parts]
+        self.current, self._owner = made[-1], None
+        self._given = [*self._given[-GATHERED:], *made]
         self.batches += 1
 
     def close(self) -> None:
@@ -90,8 +98,10 @@ class Tap:
         """Hear that the model is called."""
         self.grammar.forward(module, inputs, self.stepped)
         if torch.is_grad_enabled():
-            if self.current is not None and torch.is_autocast_enabled(_kind(self._sampled)):
-                self.current.autocast = torch.get_autocast_dtype(_kind(self._sampled))
+            self._owner = owner(self._given, inputs)
+            of = self._owner or self.current
+            if of is not None and torch.is_autocast_enabled(_kind(self._sampled)):
+                of.autocast = torch.get_autocast_dtype(_kind(self._sampled))
         else:
             self.without_gradient[module.training] += 1
             self.looked_at = inputs
@@ -105,7 +115,8 @@ class Tap:
         run()
         self.grammar.backward_ends(self._touched)
         if self._touched and self.current is not None:
-            self._window.append(Backward(self.current, loss.detach(), stale, self._model.training))
+            of = self._owner or self.current
+            self._window.append(Backward(of, loss.detach(), stale, self._model.training))
             self.unstepped += 1
             del self._window[:-LONGEST]
 
@@ -131,6 +142,7 @@ class Tap:
         if update is None or optimizer is not self._optimizer():
             return
         self._window, self._clips, self.unstepped = [], [], 0
+        self._given = [of for of in self._given if self.current is not None and of.number == self.current.number]
         self.stepped += 1
         self.grammar.step_ends()
         self.after_step(update)
