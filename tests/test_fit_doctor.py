@@ -3,12 +3,14 @@
 import copy
 import json
 import math
+import sys
 
 import pytest
 import torch
 from torch import nn
 
 from steepest import events, fit, optim
+from steepest.cli import main
 from steepest.doctor import repair as repairs
 
 
@@ -214,3 +216,32 @@ def test_where_the_pilot_chose_nothing_is_repaired_and_that_is_said(capsys):
     result = fit(network(), squashed, data(), steps=60, repair="auto")
     assert "the doctor repairs nothing" in capsys.readouterr().out
     assert result.repairs == []
+
+
+TASK = """
+import torch
+import steepest as st
+
+def loss(model, batch):
+    return torch.nn.functional.mse_loss(model(batch[0]), batch[1])
+
+def task():
+    x = torch.randn(512, 3)
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-5)
+    return st.Task(model, loss, (x, 3 * x.sum(1, keepdim=True)), steps=40, optimizer=optimizer)
+"""
+
+
+@pytest.mark.parametrize("repair", ["auto", "off", "sometimes"])
+def test_the_command_takes_the_same_words(repair, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "task.py").write_text(TASK)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "task.py:task", "--repair", repair])
+    shown = capsys.readouterr()
+    assert (ended.value.code or 0) == (2 if repair == "sometimes" else 0)
+    assert ("D03 rate-too-low, proven" in shown.out) == (repair != "sometimes")
+    assert (": made" in shown.out) == (repair == "auto")
+    assert ('repair is "off"' in shown.err) == (repair == "sometimes")

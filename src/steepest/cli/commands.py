@@ -52,6 +52,9 @@ def fit(  # noqa: PLR0913
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="Only operators that repeat to the bit.")
     ] = False,
+    repair: Annotated[
+        str | None, typer.Option(help="off: a doctor watches; ask, auto: it also repairs what it can prove.")
+    ] = None,
     log: Annotated[
         list[str] | None, typer.Option(help="tensorboard, wandb, mlflow or trackio; more than once.")
     ] = None,
@@ -66,7 +69,8 @@ def fit(  # noqa: PLR0913
     given = {"precision": precision, "microbatch": _size(microbatch), "workers": workers}
     result = fit_task(
         task, budget, {name: value for name, value in given.items() if value is not None}, out=out, seed=seed,
-        checkpoint_every=checkpoint_every, device=device, compile=compile, deterministic=deterministic, log=log or True,
+        checkpoint_every=checkpoint_every, device=device, compile=compile, deterministic=deterministic, repair=repair,
+        log=log or True,
     )  # fmt: skip
     if result.status in ("interrupted", "terminated") and out is not None:
         typer.echo(f"to go on: {shlex.join(['steepest', *sys.argv[1:]])}")
