@@ -63,7 +63,7 @@ def test_stdout_is_what_python_gives_to_the_bit_and_a_healthy_script_ends_with_0
     code, out, err = run(capfd, path, "--debug")
     assert (code, out) == (0, plain.stdout)
     assert "True" in out
-    assert "16 steps; loss(model, batch) was read from 3 batches, to the bit" in err
+    assert "16 steps; loss(model, batch) was read, and came out to the bit for 3 batches" in err
     assert err.rstrip().endswith("nothing is found")
 
 
@@ -125,3 +125,18 @@ def test_a_script_without_training_is_said_to_have_none(script, capfd):
     assert code == 0
     assert out.startswith("['a', '--json'] __main__ ")
     assert "no training was seen" in err
+
+
+def test_of_several_optimizers_it_is_said_which_one_a_finding_is_of(script, capfd):
+    loop = SCRIPT[SCRIPT.index("model = ") :].replace("Adam(", "SGD(").replace("optimizer.zero_grad()", "pass")
+    _, out, _ = run(capfd, "--json", script(SCRIPT + loop))
+    found = json.loads(out.splitlines()[-1])
+    assert [(each["of"], each["cause"]) for each in found] == [("Sequential under SGD", "A01")]
+
+
+def test_gradients_that_nobody_will_use_do_not_keep_the_doctor_from_looking(script, capfd):
+    evaluated = "    with torch.no_grad():\n        model(x)\n    criterion(model(x), x.argmax(1) % 3).backward()\n"
+    text = SCRIPT.replace("nn.Dropout(0.1)", "nn.Dropout(0.5)").replace(END, evaluated + END)
+    code, _, err = run(capfd, script(text.replace("zip(range(args.steps), loader)", "enumerate(loader)")))
+    assert code == 2, err
+    assert "A17 evaluated-in-train-mode, proven" in err

@@ -38,7 +38,9 @@ def watch_script(path: str, arguments: list[str], *, as_json: bool) -> int:
     """
     watched = run_script(path, arguments)
     if as_json:
-        told = json.dumps([asdict(each) for each in watched.findings], default=str)
+        told = json.dumps(
+            [asdict(each) | {"of": one.name} for one in watched.seen for each in one.findings], default=str
+        )
         (sys.__stdout__ or sys.stdout).write(f"\n{told}\n")
     else:
         (sys.__stderr__ or sys.stderr).write(f"\n{watched}\n")

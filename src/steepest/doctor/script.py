@@ -19,25 +19,41 @@ from steepest.record import Finding
 PACKAGE = str(Path(__file__).parents[1])
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of one optimizer. name: of it and its model; how: long, and how well. findings: best first."""
+
+    name: str
+    how: str
+    findings: list[Finding]
+
+    def lines(self) -> list[str]:
+        """Return what is to be said of it."""
+        told = [line for each in self.findings for line in describe(each)]
+        return [f"{self.name}, {self.how}", *(told or ["nothing is found"])]
+
+
 @dataclass
 class Watched:
     """What came of a script.
 
-    findings: best first. watched: a line for each optimizer that was. errors: what went wrong in the doctor itself.
+    seen: of each optimizer. notes: what else is to be said. errors: what went wrong in the doctor itself.
     failed: whether the script stopped with an error, or with a status that is not 0; interrupted: by Ctrl-C.
     """
 
-    findings: list[Finding] = field(default_factory=list)
-    watched: list[str] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     failed: bool = False
     interrupted: bool = False
 
+    @property
+    def findings(self) -> list[Finding]:
+        """Of all optimizers, best first of each."""
+        return [finding for each in self.seen for finding in each.findings]
+
     def __str__(self) -> str:
-        lines = [*self.watched]
-        lines += [line for each in self.findings for line in describe(each)]
-        if not self.findings:
-            lines += ["nothing is found"]
+        lines = [line for each in self.seen for line in each.lines()] + self.notes
         if self.errors:
             lines += [f"{len(self.errors)} checks of the doctor failed themselves; the first: {self.errors[0]}"]
         return "\n".join(lines)
@@ -101,34 +117,27 @@ def _show(error: BaseException) -> None:
 
 def _conclude(attendance: Attendance, watched: Watched) -> None:
     """Ask what was found, for the last time."""
-    found: dict[tuple[str, str], Finding] = {}
     for patient in attendance.patients:
+        findings: list[Finding] = []
         try:
-            for finding in patient.findings():
-                found.setdefault((finding.cause, finding.status), finding)
+            findings = patient.findings()
         except Exception as error:
             watched.errors.append(f"at the end: {type(error).__name__}: {error}")
-        watched.watched.append(_line(patient))
+        watched.seen.append(Seen(*_told(patient), findings))
         watched.errors += patient.doctor.errors
-    watched.findings = _once(found)
     watched.errors += attendance.errors
     if attendance.unseen:
-        watched.watched.append(f"{attendance.unseen} more optimizers are not watched: four of a script are")
+        watched.notes.append(f"{attendance.unseen} more optimizers are not watched: four of a script are")
     if not attendance.patients:
-        watched.watched.append("no training was seen: no module was called with parameters of a torch optimizer")
+        watched.notes.append("no training was seen: no torch optimizer held parameters of a module that was called")
 
 
-def _once(found: dict[tuple[str, str], Finding]) -> list[Finding]:
-    """Return each cause once, proven where it is."""
-    proven = {cause for cause, status in found if status == "proven"}
-    kept = [each for each in found.values() if each.status == "proven" or each.cause not in proven]
-    return sorted(kept, key=lambda each: each.status != "proven")
-
-
-def _line(patient: Patient) -> str:
+def _told(patient: Patient) -> tuple[str, str]:
     model, optimizer = type(patient.doctor.model).__name__, type(patient.optimizer).__name__
     if patient.why:
         known = f"loss(model, batch) is not known, so nothing was tried on copies: {patient.why}"
+    elif not patient.checked:
+        known = "no loss was seen"
     else:
-        known = f"loss(model, batch) was read from {patient.checked} batches, to the bit"
-    return f"{model} under {optimizer}, {patient.lab.now} steps; {known}"
+        known = f"loss(model, batch) was read, and came out to the bit for {patient.checked} batches"
+    return f"{model} under {optimizer}", f"{patient.lab.now} steps; {known}"

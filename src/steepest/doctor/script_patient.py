@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from steepest.doctor.cause import MARK
 from steepest.doctor.doctor import watch
 from steepest.doctor.history import Pass, Update
 from steepest.doctor.script_loss import Leaves, Reader, Recipe, Unknown
@@ -50,7 +51,7 @@ class Patient:
         self._round: Round | None = None
         self._flow: Iterator[Any] | None = None
         self._over = False
-        self._stepped = -1
+        self._stepped, self._used = -1, False
         self._known: set[tuple[str, ...]] = set()
         self._keep_harmless()
 
@@ -70,7 +71,7 @@ class Patient:
             self._flow, self._round, self._over = self.doctor(self._feed()), at, False
         next(self._flow)
         self.lab.source = None if at is None else at.loader
-        self._stepped = self.tap.stepped
+        self._stepped, self._used = self.tap.stepped, False
 
     def outside(self, at: Round | None) -> None:
         """Hear that another loader gives batches: what comes is not the training, until it goes on."""
@@ -115,6 +116,8 @@ class Patient:
         self.leave()
         with self._alone():
             try:
+                if self.tap.open:  # nobody will use these gradients any more
+                    self.doctor._look(MARK)
                 return self.doctor.findings
             finally:
                 self.doctor.close()
@@ -137,8 +140,7 @@ class Patient:
 
     def _has_begun(self) -> bool:
         """Return whether the batch at hand has not had its backward pass yet."""
-        of, waiting = self.tap.current, self.tap.waiting
-        return of is not None and self._stepped == self.tap.stepped and not (waiting and waiting[-1].of is of)
+        return self.tap.current is not None and self._stepped == self.tap.stepped and not self._used
 
     def _feed(self) -> Iterator[Any]:
         while not self._over:
@@ -151,10 +153,15 @@ class Patient:
     def _keep_harmless(self) -> None:
         """What goes wrong in the doctor goes no further, and what it does on the way is not heard by anyone."""
         tap, before, after, backward = self.tap, self.tap.before_step, self.tap.after_step, self.tap.backward
+        arrived = tap.touch
 
         def before_step(update: Update) -> None:
             self._before_step(update)
             before(update)
+
+        def touch() -> None:
+            self._used = True
+            arrived()
 
         def through(loss: Tensor, retained: bool, run: Callable[[], None]) -> None:
             made = False
@@ -174,7 +181,7 @@ class Patient:
                     run()
 
         tap.before_step, tap.after_step = self._harmless(before_step), self._harmless(after)
-        tap.forward, tap.touch = self._harmless(tap.forward), self._harmless(tap.touch)
+        tap.forward, tap.touch = self._harmless(tap.forward), self._harmless(touch)
         tap.step_begins, tap.step_ends = self._harmless(tap.step_begins), self._harmless(tap.step_ends)
         tap.backward = through
 
