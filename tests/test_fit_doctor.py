@@ -164,6 +164,18 @@ def test_rows_that_are_not_finite_are_left_out():
     assert last(model) < 0.4
 
 
+@pytest.mark.parametrize("repair", ["off", "auto"])
+def test_a_batch_that_is_left_out_does_not_hide_another_fault(repair):
+    x, y = data()
+    x[:32] = math.nan  # whole batches, of which nothing can be kept
+
+    rows = [(x[place : place + 32], y[place : place + 32]) for place in range(0, 512, 32)]
+    result, _ = trained(lr=1e-4, rows=rows, repair=repair, steps=80)
+    assert {"B01", "D03"} <= {each.cause for each in result.findings}
+    assert result.skipped == 5
+    assert [each.cause for each in result.repairs] == (["D03"] if repair == "auto" else [])
+
+
 def test_a_single_batch_that_is_not_finite_is_skipped_counted_and_named():
     def flawed(model, batch):
         bad = (batch[0][:, 0] == data()[0][77, 0]).any()

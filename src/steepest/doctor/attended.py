@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from steepest.data import Source
 from steepest.doctor.repair import Repair, Repairs
 from steepest.doctor.repair_memory import Attendant, on_device
+from steepest.doctor.repair_proof import is_sound
 from steepest.loop import Loss, Run
 from steepest.record import Finding
 
@@ -34,6 +35,7 @@ class Attended:
         self.told: Callable[[Finding], None] = lambda finding: None
         self.mended: Callable[[Repair], None] = lambda repair: None
         self._said: dict[str, Finding] = {}
+        self._past: set[str] = set()  # causes that the doctor does not know of any more
         self._repairs: Repairs | None = None
         self._asks, self._scales = False, False
         self.doctor = Attendant(model, optimizer, on_device(loss), None)
@@ -63,6 +65,10 @@ class Attended:
         if row.get("skipped") and not self._scales:  # what scales losses skips steps to find its scale
             self.doctor.missed(row["train/loss"])
         self._tell()
+        if self.doctor.has_missed:
+            self._past |= {each.cause for each in self.doctor.findings}
+            if self._repairs is None and is_sound(self.doctor.model):
+                self.doctor.forget_missed()  # the run has left that batch out, and goes on as it was
 
     def _tell(self) -> None:
         """Tell what is new."""
@@ -73,11 +79,10 @@ class Attended:
 
     @property
     def findings(self) -> list[Finding]:
-        """What is found, best first, and after it what was found before repairs."""
+        """What is found, best first, and after it what was found before repairs, and of batches that were left out."""
         now = self.doctor.findings
-        known = {each.cause for each in now}
-        repaired = {each.cause for each in self.repairs}
-        return [*now, *(each for each in self._said.values() if each.cause in repaired - known)]
+        past = (self._past | {each.cause for each in self.repairs}) - {each.cause for each in now}
+        return [*now, *(each for each in self._said.values() if each.cause in past)]
 
     @property
     def repairs(self) -> list[Repair]:

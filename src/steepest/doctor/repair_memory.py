@@ -2,8 +2,10 @@
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -34,6 +36,7 @@ class Attendant(Doctor):
 
     _newest: Twin | None = None
     _heard = 0
+    _before: Mapping[Cause, tuple[int, Found]] = MappingProxyType({})
 
     def note_snapshots(self) -> None:
         """Count a snapshot as good when the next one is taken, which is only done of a run that is well."""
@@ -50,7 +53,7 @@ class Attendant(Doctor):
         tap._window, tap.unstepped = [], 0
         if of is None or math.isfinite(loss) or self.lab.event is not None or self._heard >= HEARD:
             return
-        self.has_missed, self._heard = True, self._heard + 1
+        self.has_missed, self._heard, self._before = True, self._heard + 1, dict(self._found)
         settings = self.lab.history.latest[-1].settings if self.lab.history.latest else _settings(self)
         update = Update(tap.stepped, [Backward(of, torch.tensor(loss), False, True)], settings)
         tap.stepped += 1
@@ -68,6 +71,7 @@ class Attendant(Doctor):
         recent = self.lab.recent
         self._calm()
         self.lab.recent = self._newest = recent
+        self._found.update(self._before)
 
     def foremost(self) -> tuple[Cause, Found] | None:
         """Return what was found, and can be repaired, and weighs most; where nothing can be, what weighs most."""
