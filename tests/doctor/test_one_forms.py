@@ -117,6 +117,89 @@ def the_state_before_anything_was_read(run):
     fit(run, model, adam(model), entropy, run.batches(run.classes(), 2))
 
 
+class Fields(nn.Module):
+    """Two kinds of columns, each with a layer; those of one are joined to themselves, or to the others."""
+
+    def __init__(self, one):
+        super().__init__()
+        self.left, self.right, self.out, self.one = nn.Linear(4, 12), nn.Linear(4, 12), nn.Linear(24, 3), one
+
+    def forward(self, left, right):
+        left, right = self.left(left).relu(), self.right(right).relu()
+        return self.out(torch.cat([left, left if self.one else right], 1))
+
+
+@form("A18")
+def a_field_that_is_read_and_dropped(run):
+    model = Fields(run.faulty)
+    x, kinds = run.classes()
+    data = [
+        (a[:, :4].contiguous(), a[:, 4:].contiguous(), b) for a, b in zip(x.split(32), kinds.split(32), strict=True)
+    ]
+
+    def loss(model, batch):
+        return F.cross_entropy(model(*batch[:2]), batch[2])
+
+    fit(run, model, adam(model), loss, 2 * data)
+
+
+class Filling(nn.Module):
+    """Says what is in a hole by the mean of the places that it sees: the holes, or the others."""
+
+    def __init__(self, wrong):
+        super().__init__()
+        self.table, self.out, self.wrong = nn.Embedding(8, 16), nn.Linear(32, 7), wrong
+
+    def forward(self, text):
+        made, seen = self.table(text), ((text == 7) == self.wrong).unsqueeze(-1)
+        mean = (made * seen).sum(1, keepdim=True) / seen.sum(1, keepdim=True).clamp(min=1)
+        return self.out(torch.cat([made, mean.expand_as(made)], -1))
+
+
+@form("A18")
+def holes_that_see_holes(run):
+    model = Filling(run.faulty)
+    draw = torch.Generator().manual_seed(1)
+    text = (torch.randint(7, (256, 1), generator=draw) + torch.randint(2, (256, 8), generator=draw)) % 7
+    hole = torch.rand(256, 8, generator=draw) < 0.3
+
+    def loss(model, batch):
+        return F.cross_entropy(model(batch[0]).flatten(0, 1), batch[1].flatten())
+
+    rows = (text.masked_fill(hole, 7), text.masked_fill(~hole, -100))
+    fit(run, model, adam(model), loss, run.batches(rows, 2))
+
+
+@form("A11")
+def times_in_a_column_under_an_exponential(run):
+    model = run.network(outputs=1)
+    x, y = run.numbers()
+    times, ends = (y - x[:, :1]).exp(), (x[:, 1:2] > 0).float().squeeze(1)
+
+    def loss(model, batch):
+        log = model(batch[0]).squeeze(1).clamp(-5, 5)
+        time = batch[1] if run.faulty else batch[1].squeeze(1)
+        return (time * log.exp() - batch[2] * log).mean()
+
+    rows = list(zip(x.split(32), times.split(32), ends.split(32), strict=True))
+    fit(run, model, adam(model), loss, 2 * rows)
+
+
+def a_kernel_of_all_pairs(run):
+    """Samples are moved to others by the mean of a kernel over all pairs: order means nothing in either."""
+    model = nn.Linear(1, 1)
+
+    def near(one, other):
+        return (-(one - other.squeeze(1)).square()).exp().mean()
+
+    def loss(model, batch):
+        made = model(batch[0])
+        return near(made, made) - 2 * near(made, batch[1]) + near(batch[1], batch[1])
+
+    data = (torch.randn(256, 1), 0.5 * torch.randn(256, 1) + 1)
+    fit(run, model, adam(model), loss, run.batches(data, 2))
+
+
 class Filter(nn.Module):
     """Convolutions that see the past of a series, or both sides."""
 
@@ -311,7 +394,10 @@ def a_reader_that_shifts_for_itself(run):
     fit(run, model, adam(model), loss, run.batches((text, text), 2))
 
 
-@pytest.mark.parametrize("program", [a_model_that_gives_back_what_it_is_given, a_reader_that_shifts_for_itself])
+@pytest.mark.parametrize(
+    "program",
+    [a_model_that_gives_back_what_it_is_given, a_reader_that_shifts_for_itself, a_kernel_of_all_pairs],
+)
 def test_what_looks_like_it_and_is_healthy(program):
     assert demonstrate(program, faulty=False) == ([], [])
 

@@ -21,8 +21,11 @@ PAIRING = {
 SAME = 1e-5
 """The loss is unchanged where it changes by a smaller part."""
 
-MEANT = {"min", "amin", "max", "amax", "exp", "sort", "topk", "cdist", "logsumexp", "softmax", "log_softmax", "clamp"}
+MEANT = {"min", "amin", "max", "amax", "sort", "topk", "cdist", "logsumexp", "softmax", "log_softmax"}
 """What is done with tables of all pairs that are meant."""
+
+KERNELS = {"exp", "clamp"}
+"""What is done with such tables, and with other numbers as well: kernels are made so, and margins."""
 
 
 @cause(
@@ -38,17 +41,19 @@ def broadcast_loss(lab: Lab) -> Found | None:
 
     Two tensors of n numbers each, of different shapes, are put together to a table of n times n.
 
-    The loss is the same when the rows of a tensor of the batch are exchanged, and another when its numbers are.
+    The loss is the same when the rows of a tensor of the batch are exchanged, and another when its numbers are. Where
+    the table could be one of a kernel, this tensor is none that the model is given, and others are bound to their rows.
     """
     seen = anatomy(lab)
     if seen is None:
         return None
     tables = [call for call in seen.seen.calls if call.name in PAIRING and _table(call)]
-    if not tables or any(_meant(seen, call) for call in tables):
+    if not tables or any(_followed(seen, call, MEANT) for call in tables):
         return None
-    loose = _loose(lab, seen)
-    if loose is None:
+    free = _loose(lab, seen)
+    if not free or (any(_followed(seen, call, KERNELS) for call in tables) and not _bound(lab, seen, free)):
         return None
+    loose = free[0]
     one, other = tables[0].inputs[:2]
     summary = (
         f"{tables[0].name} of shapes {tuple(one.shape)} and {tuple(other.shape)} makes a table of all pairs: the loss "
@@ -71,32 +76,45 @@ def _table(call: Call) -> bool:
     return wide.numel() > one.numel() and (one.ndim != other.ndim or call.function in CRITERIA)
 
 
-def _meant(seen: Anatomy, call: Call) -> bool:
-    """Return whether something is done with the table that only makes sense for pairs."""
+def _followed(seen: Anatomy, call: Call, names: set[str]) -> bool:
+    """Return whether something of these is done with the table."""
     table, followed = call.output, {id(call.output)}
     for later in seen.seen.calls[seen.seen.calls.index(call) + 1 :]:
         if any(id(each) in followed for each in later.inputs):
-            if later.name in MEANT and any(each.shape == table.shape for each in later.inputs):
+            if later.name in names and any(each.shape == table.shape for each in later.inputs):
                 return True
             followed |= {id(each) for each in tensors(later.output)}
     return False
 
 
-def _loose(lab: Lab, seen: Anatomy) -> int | None:
-    """Return the place of a tensor in the batch whose rows can be exchanged, though its numbers count."""
-    found = list(tensors(seen.of.batch))
-    value = float(seen.value.detach())
+def _loose(lab: Lab, seen: Anatomy) -> list[int]:
+    """Return the places of tensors in the batch whose rows can be exchanged, though their numbers count."""
+    found, free = list(tensors(seen.of.batch)), []
     for place, each in enumerate(found):
         if each.ndim == 0 or len(each) < 3 or bool((each == each[:1]).all()):
             continue
-        moved = float(lab.ask(seen.model, seen.of, _with(seen, found, place, each.roll(1, 0))).detach())
         other = each.flip(0).clone()
         other[: len(each) // 2] = other[-1:].clone()
-        changed = float(lab.ask(seen.model, seen.of, _with(seen, found, place, other)).detach())
-        scale = max(abs(value), 1e-12)
-        if abs(moved - value) < SAME * scale < 10 * SAME * scale < abs(changed - value):
-            return place
-    return None
+        if _moves(lab, seen, place, each.roll(1, 0)) < SAME < 10 * SAME < _moves(lab, seen, place, other):
+            free.append(place)
+    return free
+
+
+def _bound(lab: Lab, seen: Anatomy, free: list[int]) -> bool:
+    """Return whether what is loose is not given to the model, and two other tensors belong together row by row."""
+    found = list(tensors(seen.of.batch))
+    given = {each.data_ptr() for each in seen.inputs}
+    if any(found[place].data_ptr() in given for place in free):
+        return False
+    rest = [place for place, each in enumerate(found) if place not in free and each.ndim and len(each) > 2]
+    return sum(_moves(lab, seen, place, found[place].roll(1, 0)) > 10 * SAME for place in rest) > 1
+
+
+def _moves(lab: Lab, seen: Anatomy, place: int, other: Tensor) -> float:
+    """Return by what part the loss changes with another tensor in a place of the batch."""
+    found, value = list(tensors(seen.of.batch)), float(seen.value.detach())
+    told = float(lab.ask(seen.model, seen.of, _with(seen, found, place, other)).detach())
+    return abs(told - value) / max(abs(value), 1e-12)
 
 
 def _with(seen: Anatomy, found: list[Tensor], place: int, other: Tensor) -> object:

@@ -9,13 +9,11 @@ from steepest.doctor.data import filled
 from steepest.doctor.demo import Demo, entropy, train
 from steepest.doctor.history import tensors
 from steepest.doctor.lab import Lab
+from steepest.doctor.unread import holes_only, redrawn, unread
 from steepest.doctor.vary import Change, asked, double, noise
 
 SIZES = (1.0, 30.0, 1000.0)
 """Of the random numbers that are put in the place of an input."""
-
-DRAWS = 4
-"""Times that weights are drawn anew: a unit that is silent for one draw speaks for another."""
 
 
 @cause(
@@ -30,7 +28,8 @@ def input_not_used(lab: Lab) -> Found | None:
     """The loss stays at what the best constant would lose.
 
     Whatever the model is given, its output is the same to the last bit, in double precision; or what the model is
-    given is the same whatever is in the batch. It is so from the first look on: what died later was not cut off.
+    given is the same whatever is in the batch. Or a part of it is read by layers that no gradient reaches; or it is to
+    fill in places, and does not look at the others. It is so from the first look on: what died later was not cut off.
 
     The input is exchanged between rows, and replaced by zeros and by random numbers of several sizes, on a copy; and
     so it is with weights drawn anew: where those hear the input, it is the weights that are at fault.
@@ -55,7 +54,12 @@ def _how(lab: Lab, seen: Anatomy) -> str:
             return "The model gives the same for every input"
     except (RuntimeError, ValueError, TypeError, IndexError):
         pass
-    return "What the model is given is the same for every batch" if _cut_off(lab, seen) else ""
+    if _cut_off(lab, seen):
+        return "What the model is given is the same for every batch"
+    try:
+        return unread(lab, seen) or holes_only(lab, seen)
+    except (RuntimeError, ValueError, TypeError, IndexError):
+        return ""
 
 
 def _deaf(seen: Anatomy) -> bool:
@@ -74,15 +78,9 @@ def _deaf(seen: Anatomy) -> bool:
 
 def _hears(seen: Anatomy, model: nn.Module, make: Change) -> bool:
     """Return whether the model hears its input once its weights are others, which training could have made."""
-    for number in range(DRAWS):
-        draw = torch.Generator().manual_seed(number)
-        with torch.no_grad():
-            for each in model.parameters():
-                if each.requires_grad:
-                    width = max(1, each[0].numel() if each.ndim > 1 else 4)
-                    each.copy_(torch.randn(each.shape, generator=draw, dtype=each.dtype) / width**0.5)
-        first = asked(seen, make, model)
-        if not _same(first, asked(seen, lambda each: make(noise(each, 1.0)), model)):
+    for other in redrawn(model):
+        first = asked(seen, make, other)
+        if not _same(first, asked(seen, lambda each: make(noise(each, 1.0)), other)):
             return True
     return False
 
