@@ -79,7 +79,8 @@ def _table(call: Call) -> bool:
 def _followed(seen: Anatomy, call: Call, names: set[str]) -> bool:
     """Return whether something of these is done with the table."""
     table, followed = call.output, {id(call.output)}
-    for later in seen.seen.calls[seen.seen.calls.index(call) + 1 :]:
+    at = next(place for place, each in enumerate(seen.seen.calls) if each is call)
+    for later in seen.seen.calls[at + 1 :]:
         if any(id(each) in followed for each in later.inputs):
             if later.name in names and any(each.shape == table.shape for each in later.inputs):
                 return True
