@@ -20,9 +20,22 @@ SCALARS = ("mul", "__mul__", "div", "__truediv__", "true_divide")
 
 
 class Leaves(tuple[Tensor, ...]):
-    """The tensors that a loss was computed from: a batch. formula: how; None in what others make of it."""
+    """The tensors that a loss was computed from: a batch. formula: how; None in what others make of it.
+
+    versions: how often each had been written into.
+    """
 
     formula: Formula | None = None
+    versions: tuple[int, ...] = ()
+
+    def known(self, formula: Formula | None) -> Leaves:
+        """Return them with a formula."""
+        self.formula, self.versions = formula, tuple(each._version for each in self)
+        return self
+
+    def replaced(self, old: Tensor, new: Tensor) -> Leaves:
+        """Return the same batch with another tensor in the place of one."""
+        return Leaves(new if each is old else each for each in self).known(self.formula)
 
 
 @dataclass(frozen=True)
@@ -111,6 +124,8 @@ class Recipe:
     def __call__(self, model: nn.Module, batch: Any) -> Tensor:
         """Return the loss of a batch, or of one that was made of one."""
         leaves = tuple(flat(batch))
+        if isinstance(batch, Leaves) and batch.formula and batch.versions != tuple(each._version for each in batch):
+            raise ValueError("A batch was written over since, so its loss cannot be computed anew.")
         own = getattr(batch, "formula", None) or self.forms.get(form(leaves))
         if own is not None:
             return own.run(model, leaves)
@@ -191,10 +206,9 @@ class _Writing:
         if not self._leaves:
             raise Unknown("no data of a batch go into it")
         calls = self._reader.calls
-        leaves = Leaves(self._leaves)
         end_slot = Slot("made", self._results[id(end.call)], end.place)
-        leaves.formula = Formula(self._lines, end_slot, self._rows, tuple(each.name for each in calls))
-        return leaves
+        formula = Formula(self._lines, end_slot, self._rows, tuple(each.name for each in calls))
+        return Leaves(self._leaves).known(formula)
 
     def _random(self, call: Call) -> States | None:
         before, self._states = self._states, self._states if call.random is None else call.random[1]

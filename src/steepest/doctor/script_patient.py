@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -70,6 +71,7 @@ class Patient:
             self.leave()
             self._flow, self._round, self._over = self.doctor(self._feed()), at, False
         next(self._flow)
+        self.tap._given.clear()  # what was given before is not looked through: a backward pass is of the batch at hand
         self.lab.source = None if at is None else at.loader
         self._stepped, self._used = self.tap.stepped, False
 
@@ -137,6 +139,8 @@ class Patient:
         leaves.formula = formula.without_factor()
         of.batch = leaves
         self.recipe.learn(leaves)
+        for each in leaves:
+            self._trace.keep(each, partial(_replace, of))
 
     def _has_begun(self) -> bool:
         """Return whether the batch at hand has not had its backward pass yet."""
@@ -197,6 +201,10 @@ class Patient:
 
     def _count(self, what: str, error: Exception) -> None:
         self.doctor.errors.append(f"{what}: {type(error).__name__}: {error}")
+
+
+def _replace(of: Pass, old: Tensor, new: Tensor) -> None:
+    of.batch = of.batch.replaced(old, new)
 
 
 def same(anew: Tensor, told: Tensor) -> bool:

@@ -82,6 +82,7 @@ class Trace(TorchFunctionMode):
         self._calls = WeakTensorKeyDictionary()
         self._sources = WeakTensorKeyDictionary()
         self._unscaled = WeakTensorKeyDictionary()
+        self._kept = WeakTensorKeyDictionary()
         self._number = 0
         self._on = False
 
@@ -95,6 +96,9 @@ class Trace(TorchFunctionMode):
             return func(*args, **kwargs)
         changes = name in CHANGING or (name.endswith("_") and not name.endswith("__"))
         given = args
+        if changes and len(self._kept):
+            with self._harmless(name):
+                self._save(args[0])
         if changes and torch.is_grad_enabled():
             with self._harmless(name):
                 given = self._before_change(args)
@@ -132,6 +136,10 @@ class Trace(TorchFunctionMode):
     def source(self, tensor: Tensor) -> Call | None:
         """Return the conversion that a tensor without gradient comes from."""
         return self._sources.get(tensor)
+
+    def keep(self, tensor: Tensor, replace: Callable[[Tensor, Tensor], None]) -> None:
+        """Hear that data are remembered. replace: called with them, and with a copy, before they are written over."""
+        self._kept[tensor] = [*(self._kept.get(tensor) or ()), replace]
 
     def start(self) -> None:
         """Begin to listen."""
@@ -191,6 +199,12 @@ class Trace(TorchFunctionMode):
         if known is not None:
             return (known, *args[1:])
         return (first, *args[1:]) if first.requires_grad else (first.clone(), *args[1:])
+
+    def _save(self, tensor: Any) -> None:
+        found: Any = self._kept.pop(tensor, []) if isinstance(tensor, Tensor) else []
+        copied = tensor.detach().clone() if found else tensor
+        for replace in found:
+            replace(tensor, copied)
 
     def _refer(self, value: Any) -> Any:
         found = self._calls.get(value) if isinstance(value, Tensor) else None
