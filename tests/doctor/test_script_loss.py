@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from steepest.doctor.script_loss import Leaves, Reader, Recipe, Unknown
+from steepest.doctor.script_loss import Leaves, Recipe
+from steepest.doctor.script_read import Reader, Unknown
 from steepest.doctor.script_trace import Trace
 
 

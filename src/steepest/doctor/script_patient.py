@@ -14,7 +14,8 @@ from torch.optim import Optimizer
 from steepest.doctor.cause import MARK
 from steepest.doctor.doctor import watch
 from steepest.doctor.history import Pass, Update
-from steepest.doctor.script_loss import Leaves, Reader, Recipe, Unknown
+from steepest.doctor.script_loss import Leaves, Recipe
+from steepest.doctor.script_read import Reader, Unknown
 from steepest.doctor.script_trace import Trace
 from steepest.doctor.twin import copy_of, modes_of
 from steepest.record import Finding
