@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from steepest.doctor.script_loss import Formula, Leaves, Line, Slot
-from steepest.doctor.script_trace import CONVERSIONS, Call, Ref, States, Trace, alike, flat, leading_to
+from steepest.doctor.script_trace import CONVERSIONS, Call, Ref, States, Trace, alike, flat, leading_to, walked
 
 SMALL = 2**20
 """Entries of a tensor that is kept as it is now, because the script may write into it."""
