@@ -277,6 +277,7 @@ def test_numbers_stay_and_the_loss_is_read(tmp_path, capfd, name):
     assert watched.seen
     assert all("to the bit" in each.how for each in watched.seen), str(watched)
     assert watched.findings == []
+    assert not any("of the script" in each for each in watched.errors), watched.errors
 
 
 @pytest.mark.parametrize("name", UNREAD)

@@ -96,7 +96,7 @@ class Trace(TorchFunctionMode):
             return func(*args, **kwargs)
         changes = name in CHANGING or (name.endswith("_") and not name.endswith("__"))
         given = args
-        if changes and len(self._kept):
+        if changes and args and len(self._kept):
             with self._harmless(name):
                 self._save(args[0])
         if changes and torch.is_grad_enabled():
