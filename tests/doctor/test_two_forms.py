@@ -287,3 +287,47 @@ def test_pairs_whose_labels_are_not_heard(heard):
         return (alike * gap**2 + (1 - alike) * F.relu(1.5 - gap) ** 2).mean()
 
     assert named(network(8, 4), pull, shuffled(x, other, same)) == ([] if heard else ["C11"])
+
+
+class Reader(nn.Module):
+    """Tokens -> logits of what was in each place: itself and its neighbours are seen."""
+
+    def __init__(self, kinds=9):
+        super().__init__()
+        self.tokens, self.mix, self.leave = nn.Embedding(kinds, 24), nn.Linear(72, 48), nn.Linear(48, kinds)
+
+    def forward(self, x):
+        h = self.tokens(x)
+        return self.leave(self.mix(torch.cat([h.roll(1, 1), h, h.roll(-1, 1)], 2)).relu())
+
+
+@pytest.mark.parametrize("counted_too", [True, False])
+def test_places_that_do_not_count_and_are_a_class(counted_too):
+    draw = torch.Generator().manual_seed(6)
+    text = (torch.randint(8, (384, 1), generator=draw) + torch.arange(10)) % 8
+    hole = torch.rand(384, 10, generator=draw) < 0.25
+    labels = text.where(hole, torch.tensor(0 if counted_too else -100))
+
+    def fill(model, batch):
+        return F.cross_entropy(model(batch[0]).flatten(0, 1), batch[1].flatten())
+
+    batches = shuffled(text.masked_fill(hole, 8), labels)
+    assert named(Reader(), fill, batches) == (["B07"] if counted_too else [])
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_pictures_that_the_loss_turns_though_directions_are_asked_for(turned):
+    draw = torch.Generator().manual_seed(7)
+    kinds = torch.randint(4, (384,), generator=draw)
+    x = torch.zeros(384, 1, 6, 6)
+    for row, kind in enumerate(kinds.tolist()):
+        x[row, 0, :, int(torch.randint(2, (1,), generator=draw))] = 1.0
+        x[row] = x[row].rot90(kind, (1, 2))
+    x = x + 0.3 * torch.randn(x.shape, generator=draw)
+
+    def loss(model, batch):
+        given = batch[0] + 0.1 * torch.randn_like(batch[0])
+        return F.cross_entropy(model(given.rot90(int(torch.randint(4, ())), (2, 3)) if turned else given), batch[1])
+
+    model = nn.Sequential(nn.Flatten(), network(36, 4))
+    assert named(model, loss, shuffled(x, kinds)) == (["B13"] if turned else [])

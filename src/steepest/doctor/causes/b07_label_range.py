@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from steepest.doctor.cause import EXACT, MARK, Found, cause
+from steepest.doctor.cause import EXACT, MARK, STATISTIC, Found, cause
+from steepest.doctor.data import pooled, roles
 from steepest.doctor.demo import Demo, Rows, train
 from steepest.doctor.history import tensors
 from steepest.doctor.lab import Lab
@@ -18,10 +19,13 @@ CHECKED = 6
 """Batches that are looked at."""
 
 
+FIX = "Map the targets to what the loss is made for: 0 and 1 for binary losses, 0 to K - 1 for classes, -100 for none."
+
+
 @cause(
     "B07",
     "label-range",
-    fix="Map the targets to what the loss is made for: 0 and 1 for binary losses, 0 to K - 1 for classes.",
+    fix=FIX,
     when=MARK,
     weight=EXACT,
     masks="B05 B08 C D E05",
@@ -45,6 +49,39 @@ def label_range(lab: Lab) -> Found | None:
         return None
     summary, low, high = told[0]
     return Found(summary, {"least": low, "most": high, "batches": len(told)}, True)
+
+
+FEW, MUCH = 50, 0.5
+"""Places that say anything; share of places that seem not to count, at least."""
+
+
+@cause("B07", "label-range", fix=FIX, when=MARK, weight=STATISTIC, masks="B08 C D")
+def padding_counts(lab: Lab) -> Found | None:
+    """The loss is low at once, and what it is of is hardly learned.
+
+    Tokens are given, and one is to be told for each place. Where a certain one of them is given, the target is any;
+    wherever another one is, it is one and the same class, as a tokenizer pads: these places are not meant to count.
+    """
+    part, passes = roles(lab), lab.passes()
+    if lab.loss is None or not part.known or part.target is None or part.target in part.inputs or len(part.inputs) != 1:
+        return None
+    columns = pooled(passes, 4000)
+    if columns is None or columns[part.inputs[0]].shape != columns[part.target].shape:
+        return None
+    given, told = columns[part.inputs[0]].flatten(), columns[part.target].flatten()
+    if given.is_floating_point() or told.is_floating_point() or columns[part.target].ndim < 2:
+        return None
+    usual = int(told.mode().values)
+    holes = given[told != usual].unique()
+    at = given == holes[0] if len(holes) == 1 else torch.zeros_like(given, dtype=torch.bool)
+    share = float((~at).double().mean())
+    if usual < 0 or int(at.sum()) < FEW or share < MUCH or len(given[~at].unique()) < 3 or len(told[at].unique()) < 3:
+        return None
+    summary = (
+        f"The target is {usual} wherever the token is not {int(holes[0])}, in {share:.0%} of all places: mark those "
+        "that do not count by the ignore_index of cross_entropy, -100."
+    )
+    return Found(summary, {"class": usual, "token": int(holes[0]), "share": share})
 
 
 def _floats(batch: object) -> list[Tensor]:

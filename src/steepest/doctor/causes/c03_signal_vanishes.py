@@ -35,7 +35,7 @@ def signal_vanishes(lab: Lab) -> Found | None:
     if lab.loss is None or (lab.gain > 0.9 and not lab.bottomless):
         return None
     start = starting(lab)
-    if start is None or start.same or not is_faded(start):
+    if start is None or start.same or not is_faded(start, is_smaller(lab)):
         return None
     told = heals(lab, *([rescaled(lab)] if lab.sick else []), *([redrawn()] if is_smaller(lab) else []))
     if told is None:
@@ -53,11 +53,14 @@ def signal_vanishes(lab: Lab) -> Found | None:
     )
 
 
-def is_faded(start: Start) -> bool:
-    """Return whether layers let less and less through."""
+def is_faded(start: Start, smaller: bool) -> bool:
+    """Return whether layers let less and less through. smaller: whether weights are, than torch makes them.
+
+    A recurrent layer of one input has weights that look small, for they are drawn by the number of its units.
+    """
     hidden = start.spreads[:-1]
     faded = len(hidden) > 1 and min(hidden[1:]) < FADED * max(hidden[0], 1e-12)
-    return faded or start.least < SMALL * 0.6 or (len(hidden) > 2 and start.slope < 0.02)
+    return faded or (smaller and start.least < SMALL * 0.6) or (len(hidden) > 2 and start.slope < 0.02)
 
 
 def demo(run: Demo) -> None:

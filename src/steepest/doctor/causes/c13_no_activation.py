@@ -73,7 +73,8 @@ def _chained(lab: Lab) -> list[str]:
     """Return the layers whose output goes into another one as it is, but for its shape."""
     model, mode = lab.twin(), _Chain()
     owners = {id(m.weight): n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)}
-    sizes = {name: tuple(model.get_submodule(name).get_parameter("weight").shape) for name in owners.values()}
+    modules: dict[str, Any] = dict(model.named_modules())
+    sizes = {name: tuple(modules[name].weight.shape) for name in owners.values()}
     of = lab.passes(1)[0]
     with mode:
         lab.ask(model, of)
