@@ -206,11 +206,12 @@ class Lab:
     def replay(self, change: Change = AS_IT_WAS, start: Twin | None = None, count: int = FORK) -> Replayed | None:
         """Make updates again with something changed, from the first snapshot unless another is given.
 
-        None where there is no snapshot, or nothing is remembered. Each replay is made once.
+        None where there is no snapshot, nothing is remembered, or the optimizer calls the loss by itself. Each replay is
+        made once.
         """
         start = start or self.start
         updates = self.remembered(start, count) if start is not None and self.loss is not None else ()
-        if start is None or not updates:
+        if start is None or not updates or any(each.closure for each in updates):
             return None
         key = (change.name, start.step, len(updates))
         if key not in self._replays:

@@ -36,6 +36,7 @@ def needs_adam(lab: Lab) -> Found | None:
         or lab.now < FORK
         or not lab.sick
         or knows(lab)
+        or any(getattr(module, "sparse", False) for module in lab.model.modules())
         or any("betas" in group for group in lab.optimizer.param_groups)
     ):
         return None
