@@ -331,3 +331,30 @@ def test_pictures_that_the_loss_turns_though_directions_are_asked_for(turned):
 
     model = nn.Sequential(nn.Flatten(), network(36, 4))
     assert named(model, loss, shuffled(x, kinds)) == (["B13"] if turned else [])
+
+
+@pytest.mark.parametrize("forgotten", [True, False])
+def test_targets_that_a_shuffle_leaves_behind_from_the_third_epoch_on(forgotten):
+    x, _ = rows(600)
+    y = x[:, 0] * x[:, 1] + (2 * x[:, 2]).sin()
+
+    def batches():
+        told, draw = y, torch.Generator().manual_seed(8)
+        for epoch in range(6):
+            if forgotten and epoch > 1:
+                told = told[torch.randperm(600, generator=draw)]
+            for some in torch.randperm(600, generator=draw).split(25):
+                yield x[some], told[some]
+
+    found = watched(network(8, 1), lambda m, b: F.mse_loss(m(b[0])[:, 0], b[1]), batches()).findings
+    assert [(each.cause, each.onset) for each in found] == ([("B05", 48)] if forgotten else [])
+
+
+def test_targets_that_are_drawn_anew_each_time_are_not_of_other_rows():
+    x, y = rows(384)
+
+    def batches():
+        for some in torch.arange(384).repeat(5).split(24):
+            yield x[some], y[some].where(torch.rand(24) < 0.4, torch.randint(3, (24,)))
+
+    assert "B05" not in named(network(), entropy, batches())

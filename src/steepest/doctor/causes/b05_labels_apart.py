@@ -1,6 +1,7 @@
 """Targets belong to other rows."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,11 +9,12 @@ from torch import Tensor
 from steepest.doctor.cause import MARK, REPLAYED, STATISTIC, Found, cause
 from steepest.doctor.data import filled, roles
 from steepest.doctor.demo import Demo, squares
-from steepest.doctor.history import tensors
-from steepest.doctor.lab import Lab
-from steepest.doctor.replay import Change
+from steepest.doctor.history import Pass, tensors
+from steepest.doctor.lab import FORK, Lab
+from steepest.doctor.replay import AS_IT_WAS, Change
 from steepest.doctor.source import drawn_from, is_classes, latest, pairs, skill, stored
-from steepest.doctor.trial import better
+from steepest.doctor.trial import SHORT, better
+from steepest.doctor.twin import Twin
 
 MOST = 1200
 """Rows whose distances are computed."""
@@ -101,6 +103,89 @@ def labels_shuffled(lab: Lab) -> Found | None:
         return None
     summary = f"Inputs say nothing of the targets: the nearest of {len(x)} rows tell {told:.2f} of what can be told."
     return Found(summary, {"rows": len(x), "told": told})
+
+
+OTHERS, KNOWN, LEARNS = 0.5, 100, 0.7
+"""Share of rows with other targets than before, of what chance would leave; rows that have come before; and part of
+the loss as it is, below which that with the first targets falls."""
+
+
+@cause("B05", "labels-of-other-rows", fix=FIX, when=MARK, weight=REPLAYED + 0.9, masks="B06 C D")
+def labels_left_behind(lab: Lab) -> Found | None:
+    """What had been learned is lost, and the loss goes up to that of a constant.
+
+    From a certain batch on rows that have come before, the same to the last bit, have other targets, which are those
+    of other rows; until then each had kept its own. Training goes on better with the targets that rows had first.
+    """
+    part = roles(lab)
+    if lab.loss is None or not part.known or part.target is None or len(part.inputs) != 1 or part.target in part.inputs:
+        return None
+    joined = _Joined(part.inputs[0], part.target)
+    updates = {each.step: each for each in (*lab.history.first, *lab.history.latest)}
+    passes = {each.of.number: each.of for update in updates.values() for each in update.backwards}
+    onset, apart = joined.read([passes[number] for number in sorted(passes)])
+    some = [updates[step] for step in sorted(updates) if updates[step].backwards]
+    some = [each for each in some if onset is not None and each.backwards[0].of.number >= onset][-FORK:]
+    if onset is None or len(some) < SHORT or not lab.licence():
+        return None
+    now = Twin.of(lab.model, lab.optimizer, lab.now, lab.modes)
+    mend = Change("targets that rows had first", batch=joined.mended)
+    told, mended = (lab.go_on(now, some, each).late() for each in (AS_IT_WAS, mend))
+    if not mended < LEARNS * told:
+        return None
+    summary = (
+        f"From batch {onset} on, {apart:.0%} of the rows that came before have the targets of other rows; with their "
+        f"first ones the loss falls to {mended:.3g} where it is {told:.3g}."
+    )
+    return Found(summary, {"batch": onset, "rows": apart, "loss": told, "loss with first ones": mended}, True, onset)
+
+
+class _Joined:
+    """Knows the target that each row had first. place, target: of inputs and targets in a batch."""
+
+    def __init__(self, place: int, target: int) -> None:
+        self.place, self.target = place, target
+        self.first: dict[bytes, Tensor] = {}
+
+    def read(self, passes: Sequence[Pass]) -> tuple[int | None, float]:
+        """Return the batch from which on rows have targets of others, None where they have not, and the share."""
+        counts: list[tuple[int, int, int]] = []
+        for of in passes:
+            own = list(tensors(of.batch))
+            if len(own[self.place]) != len(own[self.target]) or own[self.target].numel() != len(own[self.target]):
+                return None, 0.0
+            keys, told = self._keys(own), own[self.target].detach().reshape(-1)
+            known = [row for row, key in enumerate(keys) if key in self.first]
+            others = sum(bool(self.first[keys[row]] != told[row]) for row in known)
+            counts.append((of.number, len(known), others))
+            for key, value in zip(keys, told, strict=True):
+                self.first.setdefault(key, value)
+        return self._onset(counts)
+
+    def _onset(self, counts: list[tuple[int, int, int]]) -> tuple[int | None, float]:
+        """Where targets are redrawn all the time, and where they are as they were, there is no such batch."""
+        if not self.first:
+            return None, 0.0
+        _, sizes = torch.stack(list(self.first.values())).unique(return_counts=True)
+        chance = 1 - float((sizes / sizes.sum()).square().sum())
+        onset = next((number for number, known, others in counts if others > OTHERS * chance * known), None)
+        before = [each for each in counts if onset is None or each[0] < onset]
+        after = [each for each in counts if onset is not None and each[0] >= onset]
+        kept, lost = (tuple(sum(each[at] for each in some) for at in (1, 2)) for some in (before, after))
+        if kept[0] < KNOWN or kept[1] > 0.02 * kept[0] or lost[0] < KNOWN or lost[1] < OTHERS * chance * lost[0]:
+            return None, 0.0
+        return onset, lost[1] / lost[0]
+
+    def _keys(self, own: list[Tensor]) -> list[bytes]:
+        return [row.numpy().tobytes() for row in own[self.place].detach().cpu().float().contiguous()]
+
+    def mended(self, batch: Any) -> Any:
+        """Return a batch with first targets."""
+        own = list(tensors(batch))
+        told = own[self.target].reshape(-1)
+        found = torch.stack([self.first.get(key, value) for key, value in zip(self._keys(own), told, strict=True)])
+        own[self.target] = found.reshape(own[self.target].shape)
+        return filled(batch, own)
 
 
 def _tells(x: Tensor, y: Tensor) -> float:
