@@ -187,7 +187,10 @@ class Lab:
         factors = [each.factor for each in self.fresh if each.factor is not None]
         factor = median(factors) if factors else 1.0
         bounds = [each.bound for each in self.fresh if each.bound < math.inf]
-        return Way(factor, math.inf if self.clip is None else self.clip, median(bounds) if bounds else math.inf)
+        lengths = [each.ratio * abs(factor) for each in self.fresh if each.faithful]
+        unscaled = factor != 1.0 and bool(lengths) and abs(median(lengths) - 1) < SAME
+        clip = math.inf if self.clip is None or unscaled else self.clip
+        return Way(factor, clip, median(bounds) if bounds else math.inf, unscaled)
 
     @property
     def clip(self) -> float | None:
@@ -206,8 +209,8 @@ class Lab:
     def replay(self, change: Change = AS_IT_WAS, start: Twin | None = None, count: int = FORK) -> Replayed | None:
         """Make updates again with something changed, from the first snapshot unless another is given.
 
-        None where there is no snapshot, nothing is remembered, or the optimizer calls the loss by itself. Each replay is
-        made once.
+        None where there is no snapshot, nothing is remembered, or the optimizer calls the loss by itself. Each is made
+        once.
         """
         start = start or self.start
         updates = self.remembered(start, count) if start is not None and self.loss is not None else ()

@@ -43,12 +43,14 @@ AS_IT_WAS = Change("as it was")
 class Way:
     """What a loop does besides: the factor it gives the loss before backward, and how long it lets a gradient be.
 
-    bound: how large it lets each entry be.
+    bound: how large it lets each entry be. unscaled: whether the factor is taken out of the gradient again, as a
+    GradScaler does.
     """
 
     factor: float = 1.0
     clip: float = math.inf
     bound: float = math.inf
+    unscaled: bool = False
 
 
 @dataclass
@@ -103,7 +105,8 @@ def _step(twin: Twin, update: Update, loss: Any, change: Change, way: Way) -> fl
         batch = of.batch if change.batch is None else change.batch(of.batch)
         with change.inside():
             value = ask(twin.model, loss, of, batch) * way.factor
-            (times * (value if change.loss is None else change.loss(value))).backward(inputs=wanted)
+            scale = times / way.factor if way.unscaled else times
+            (scale * (value if change.loss is None else change.loss(value))).backward(inputs=wanted)
         total += times * float(value.detach())
     parameters = [each for group in twin.optimizer.param_groups for each in group["params"]]
     if way.clip < math.inf:

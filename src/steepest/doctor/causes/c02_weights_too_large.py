@@ -11,6 +11,10 @@ from steepest.doctor.redrawn import rescaled
 from steepest.doctor.trial import better
 
 FIX = "Draw weights with deviation 1 / sqrt(inputs) (kaiming, xavier), embeddings about 0.02 to 1."
+
+USUAL = 1.6
+"""Deviation of weights, in units of one over the root of the inputs, up to which some law draws them."""
+
 MASKS = "C05 C06 C09 C10 D"
 
 LARGE, HUGE = 2.6, 2.0
@@ -45,7 +49,7 @@ def _look(lab: Lab) -> Found | None:
     start = starting(lab)
     if start is None or start.radius > 1.3 or not (is_large(start) or (_huge(lab) and start.largest > 1.5)):
         return None
-    told = better(lab, rescaled(lab))
+    told = better(lab, rescaled(lab)) if _any_larger(lab) else None
     if told is None:
         return None
     summary = (
@@ -54,6 +58,23 @@ def _look(lab: Lab) -> Found | None:
     )
     evidence = {"gain": start.largest, "first loss": lab.history.losses[0], **told.evidence}
     return Found(summary, evidence, True, cure=told.change)
+
+
+def _any_larger(lab: Lab) -> bool:
+    """Return whether any weights are larger than what is drawn by any usual law, of torch's layers or of papers.
+
+    In units of one over the root of the inputs these are 0.6 (torch) and 1.4 (He et al. 2015), of embeddings 1.
+    """
+    for module in (lab.start.model if lab.start is not None else lab.model).modules():
+        for weight in module.parameters(recurse=False):
+            if weight.ndim < 2:
+                continue
+            known = isinstance(module, nn.Linear | nn.RNNBase | nn.modules.conv._ConvNd)
+            inputs = weight[0].numel() if known else min(weight.shape[-2:])
+            inputs = 1 if isinstance(module, nn.Embedding | nn.EmbeddingBag) else inputs
+            if float(weight.detach().float().std(correction=0)) * inputs**0.5 > USUAL:
+                return True
+    return False
 
 
 def is_large(start: Start) -> bool:

@@ -1,5 +1,6 @@
 """The learning rate is so high that training diverges."""
 
+import math
 from collections.abc import Sequence
 from statistics import median
 
@@ -40,8 +41,18 @@ def blows_up(lab: Lab) -> Found | None:
     The steps that led there are made again from a snapshot: as they were they blow up again, at a tenth of the rate
     they do not.
     """
-    found = calmer(lab)
+    found = None if _has_no_floor(lab) else calmer(lab)
     return None if found is None or lab.event is None else _said(found, "The loss blew up", lab.event)
+
+
+def _has_no_floor(lab: Lab) -> bool:
+    """Return whether a loss may well rise: of rewards, or of two energies, it says how far one is before the other.
+
+    Where it was below zero, no criterion is known, and it has not come above where it began, nobody knows.
+    """
+    late, first = lab.late(), lab.history.losses[0]
+    below = lab.constant is None and min(lab.history.losses) < 0
+    return below and math.isfinite(late) and late <= first + LITTLE * abs(first)
 
 
 @cause("D01", "rate-too-high", fix=FIX, weight=WEIGHT, masks="D02 C05 C06")

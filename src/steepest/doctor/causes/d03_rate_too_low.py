@@ -6,16 +6,19 @@ import torch
 
 from steepest.doctor.cause import Found, cause
 from steepest.doctor.demo import Demo, entropy, train
-from steepest.doctor.lab import Lab
+from steepest.doctor.lab import FORK, Lab
 from steepest.doctor.replay import Change
 from steepest.doctor.trial import better, knows
 
-FACTORS = (10.0, 100.0, 1000.0)
+FACTORS = (10.0, 100.0, 1000.0, 10000.0)
 BY = 0.25
 """What a higher rate has to gain beyond the whole run, in the steps of a replay."""
 
 TWICE = 2.0
 """So much as far as the whole run it has to get."""
+
+CRAWLS = 0.2
+"""What a run has gained at the most that is shorter than a replay may be: one that has gained more has only begun."""
 
 RISING = 1.5
 """A rate that has risen by so much over the second half of the run is in a warm-up."""
@@ -24,6 +27,8 @@ RISING = 1.5
 def faster(lab: Lab) -> tuple[float, dict[str, float]] | None:
     """Return the factor of the rate that gets furthest, with the numbers; None where none gets far beyond the run."""
     if lab.event is not None or knows(lab) or lab.scale is None:
+        return None
+    if lab.now < FORK and lab.gain > CRAWLS:
         return None
     beyond = max(BY, (TWICE - 1) * lab.gain)
     found = [(factor, better(lab, Change(f"rate x {factor:g}", rate=factor), BY, beyond)) for factor in FACTORS]
@@ -44,8 +49,8 @@ def is_rising(lab: Lab) -> bool:
 def crawls(lab: Lab) -> Found | None:
     """The loss falls smoothly and hardly at all.
 
-    From the first weights, over the same batches, a rate ten to a thousand times as high gets twice as far in 60 steps
-    as the whole run has, and a tenth of it does not.
+    From the first weights, over the same batches, a rate ten to ten thousand times as high gets twice as far in 60
+    steps as the whole run has, and a tenth of it does not.
     """
     found = None if is_rising(lab) else faster(lab)
     if found is None:
