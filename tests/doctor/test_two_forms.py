@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from steepest.doctor import watch
+from steepest.doctor.causes.c09_sharp_attention import _Scores
 
 
 @pytest.fixture(autouse=True)
@@ -358,3 +359,25 @@ def test_targets_that_are_drawn_anew_each_time_are_not_of_other_rows():
             yield x[some], y[some].where(torch.rand(24) < 0.4, torch.randint(3, (24,)))
 
     assert "B05" not in named(network(), entropy, batches())
+
+
+@pytest.mark.parametrize("loud", [20.0, 1.0])
+def test_attention_within_a_layer_of_torch_that_is_all_or_nothing(loud):
+    class Bag(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enter, self.leave = nn.Linear(2, 16), nn.Linear(16, 3)
+            self.block = nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True, norm_first=True)
+            self.block.self_attn.in_proj_weight.data[:32] *= loud
+
+        def forward(self, x):
+            places = torch.linspace(-1, 1, 8).expand(len(x), 8)
+            return self.leave(self.block(self.enter(torch.stack([x, places], 2)))[:, 0])
+
+    x, _ = rows(600)
+    scores = _Scores(float("inf"))
+    with scores:
+        Bag()(x)
+    assert len(scores.sizes) == 1
+    assert (scores.sizes[0] > 6) == (loud > 1)
+    assert nn.functional.scaled_dot_product_attention is torch._C._nn.scaled_dot_product_attention

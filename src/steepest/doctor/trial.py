@@ -94,13 +94,13 @@ def later(lab: Lab, change: Change, by: float = BY) -> Better | None:
 def heals(lab: Lab, *changes: Change, by: float = BY) -> Better | None:
     """Return what the first of changes that gains enough has gained; in the long run, where training goes well."""
     for change in changes:
-        told = better(lab, change, by) if lab.sick or lab.event is not None else _longer(lab, change, by)
+        told = better(lab, change, by) if lab.sick or lab.event is not None else longer(lab, change, by)
         if told is not None:
             return told
     return None
 
 
-def _longer(lab: Lab, change: Change, by: float) -> Better | None:
+def longer(lab: Lab, change: Change, by: float = BY) -> Better | None:
     """Return what a change has gained after all batches that are remembered: what comes right by itself is no fault."""
     first = lab.history.first
     rest = [each for each in lab.history.latest if each.step >= len(first)]

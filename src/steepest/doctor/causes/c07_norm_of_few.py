@@ -14,7 +14,7 @@ from steepest.doctor.history import Pass
 from steepest.doctor.lab import Lab
 from steepest.doctor.norms import gap, norms
 from steepest.doctor.replay import Change
-from steepest.doctor.trial import better
+from steepest.doctor.trial import Better, better, longer
 from steepest.doctor.twin import Twin
 
 FEW = 4
@@ -44,7 +44,7 @@ def norm_of_few(lab: Lab) -> Found | None:
     sizes = [rows(of.batch) for of in passes]
     if not sizes or any(each is None or each > FEW for each in sizes):
         return None
-    healed = better(lab, Change("norms of single rows", prepare=_by_rows), 0.05, -0.1) if lab.gain < 0.9 else None
+    healed = _healed(lab) if lab.gain < 0.9 else None
     told = gap(lab, list(passes)[-60:])
     if healed is not None:
         most = max(each or 0 for each in sizes)
@@ -61,6 +61,12 @@ def norm_of_few(lab: Lab) -> Found | None:
     )
     evidence = {"rows": max(each or 0 for each in sizes), "loss": told.training, "loss evaluating": told.evaluating}
     return Found(summary, evidence, True)
+
+
+def _healed(lab: Lab) -> Better | None:
+    """Return what a norm of each row gains, soon or in the end: it begins otherwise, and may be slower at first."""
+    change = Change("norms of single rows", prepare=_by_rows)
+    return better(lab, change, 0.05, -0.1) or longer(lab, change)
 
 
 def _by_rows(twin: Twin) -> None:

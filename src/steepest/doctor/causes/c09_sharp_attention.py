@@ -59,12 +59,29 @@ def _look(lab: Lab) -> Found | None:
 
 
 class _Scores(TorchFunctionMode):
-    """Scales the scores of attention where they are larger than allowed. sizes: their deviations."""
+    """Scales the scores of attention where they are larger than allowed. sizes: their deviations.
+
+    `nn.MultiheadAttention` calls a function in which no mode is heard: there attention itself is wrapped.
+    """
 
     def __init__(self, allowed: float) -> None:
         super().__init__()
         self.allowed = allowed
         self.sizes: list[float] = []
+        self._plain: Any = None
+
+    def __enter__(self) -> Any:
+        self._plain = functional.scaled_dot_product_attention
+        functional.scaled_dot_product_attention = self._attend
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        functional.scaled_dot_product_attention = self._plain
+        super().__exit__(*error)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+        return self._plain(query * self._factor(scores), key, value, *args, **kwargs)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
