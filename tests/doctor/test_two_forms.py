@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from steepest.doctor import watch
 from steepest.doctor.causes.c09_sharp_attention import _Scores
+from steepest.doctor.redrawn import rescaled
 
 
 @pytest.fixture(autouse=True)
@@ -381,3 +382,15 @@ def test_attention_within_a_layer_of_torch_that_is_all_or_nothing(loud):
     assert len(scores.sizes) == 1
     assert (scores.sizes[0] > 6) == (loud > 1)
     assert nn.functional.scaled_dot_product_attention is torch._C._nn.scaled_dot_product_attention
+
+
+def test_what_is_frozen_is_not_redrawn_in_a_replay():
+    model = network()
+    for each in model[0].parameters():
+        each.requires_grad_(False)
+    before = model[0].weight.clone()
+    doctor = watched(model, entropy, shuffled(*rows(), epochs=1))
+    twin = doctor.lab.start.copy()
+    rescaled(doctor.lab).prepare(twin)
+    assert torch.equal(twin.model[0].weight, before)
+    assert not torch.equal(twin.model[2].weight, model[2].weight)

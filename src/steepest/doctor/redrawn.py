@@ -83,7 +83,10 @@ class _Leaking(TorchFunctionMode):
 
 
 def rescaled(lab: Lab, size: float = 1.0) -> Change:
-    """Return the change that begins with weights with which every layer gives numbers of this spread, and mean 0."""
+    """Return the change that begins with weights with which every layer gives numbers of this spread, and mean 0.
+
+    What is not trained stays: it was brought along, and no step has spoilt it.
+    """
     of = lab.passes(1)[0]
     return Change(f"first weights rescaled to {size:.2g}", prepare=lambda twin: _rescale(lab, twin, of, size))
 
@@ -111,6 +114,8 @@ def _fresh(module: nn.Module, draw: torch.Generator, recurrent: bool) -> None:
     recurrent = recurrent or isinstance(module, nn.RNNBase | nn.RNNCellBase)
     for name, value in module.named_parameters(recurse=False):
         rows = value.reshape(len(value), -1) if value.ndim > 1 else None
+        if not value.requires_grad:
+            continue
         if isinstance(module, NORMS) or (rows is None and isinstance(module, nn.RNNBase | nn.RNNCellBase)):
             value.fill_(1.0 if name == "weight" else 0.0)
         elif rows is not None:
@@ -135,6 +140,8 @@ def _order_into(modules: list[nn.Module]) -> Callable[..., None]:
 def _scale(lab: Lab, twin: Twin, of: Pass, module: nn.Module, size: float) -> None:
     """Give what a layer makes a spread of this size; 0: of the last one, which is brought down to 1 at most."""
     last = size == 0
+    if not module.get_parameter("weight").requires_grad:
+        return
     made: list[Tensor] = []
     handle = module.register_forward_hook(lambda module, inputs, output: made.append(output.detach()))
     with torch.enable_grad():
