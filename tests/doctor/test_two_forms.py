@@ -394,3 +394,23 @@ def test_what_is_frozen_is_not_redrawn_in_a_replay():
     rescaled(doctor.lab).prepare(twin)
     assert torch.equal(twin.model[0].weight, before)
     assert not torch.equal(twin.model[2].weight, model[2].weight)
+
+
+@pytest.mark.parametrize(("kind", "replays"), [(torch.optim.Adam, True), (torch.optim.LBFGS, False)])
+def test_a_closure_that_is_called_once_can_be_replayed(kind, replays):
+    model = network()
+    optimizer = kind(model.parameters(), lr=5e-3)
+    doctor = watch(model, optimizer, loss=entropy)
+    for batch in doctor(shuffled(*rows(), epochs=1)):
+
+        def closure(batch=batch):
+            optimizer.zero_grad()
+            value = entropy(model, batch)
+            value.backward()
+            return value
+
+        optimizer.step(closure)
+    assert doctor.lab.licence() == replays
+    assert not doctor.findings
+    assert not doctor.errors
+    doctor.close()

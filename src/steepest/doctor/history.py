@@ -76,6 +76,11 @@ class Update:
     left: dict[int, Tensor] = field(default_factory=dict)
 
     @property
+    def plain(self) -> bool:
+        """Whether the optimizer called a closure, if it was given one, just once: such a step can be made without."""
+        return not self.closure or len(self.backwards) == 1
+
+    @property
     def loss(self) -> float:
         """Mean of the losses, NaN without any."""
         values = [backward.value for backward in self.backwards]

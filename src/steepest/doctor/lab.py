@@ -1,5 +1,6 @@
 """What checks are given: what is known of the run, and experiments on copies of it."""
 
+import inspect
 import math
 from collections.abc import Sequence
 from functools import cached_property
@@ -14,7 +15,7 @@ from steepest.doctor.aside import aside
 from steepest.doctor.fresh import SAME, Fresh
 from steepest.doctor.history import History, Pass, Update, Visit
 from steepest.doctor.replay import AS_IT_WAS, Change, Replayed, Way, replay
-from steepest.doctor.spy import Seen, Spy, constant_loss, floor_loss, shares_of
+from steepest.doctor.spy import Seen, Spy, ends_of
 from steepest.doctor.tap import Tap
 from steepest.doctor.twin import Twin, ask, copy_of
 
@@ -128,24 +129,12 @@ class Lab:
         return self.notes[key]
 
     def _between(self, passes: list[Pass]) -> tuple[float | None, float]:
-        """Return the loss of the best constants and of the best predictions, for a criterion or a sum of several."""
         model = self.twin()
         seen: list[tuple[Tensor, Seen]] = []
         for of in passes:
             with Spy() as spy:
                 seen.append((self.ask(model, of), spy.seen))
-        count = len(seen[0][1].criteria) if seen else 0
-        if not count or any(len(each.criteria) != count for _, each in seen):
-            return None, 0.0
-        columns = list(zip(*(each.criteria for _, each in seen), strict=True))
-        factors = [1.0] if count == 1 else shares_of(seen[0][0], seen[0][1].criteria)
-        constants = [constant_loss(list(each)) for each in columns]
-        known = [each for each in constants if each is not None]
-        if factors is None or len(known) < count:
-            return None, 0.0
-        low = [floor_loss(list(each)) for each in columns]
-        best, right = (sum(a * b for a, b in zip(factors, each, strict=True)) for each in (known, low))
-        return best, right
+        return ends_of(seen)
 
     @property
     def scale(self) -> float | None:
@@ -209,12 +198,12 @@ class Lab:
     def replay(self, change: Change = AS_IT_WAS, start: Twin | None = None, count: int = FORK) -> Replayed | None:
         """Make updates again with something changed, from the first snapshot unless another is given.
 
-        None where there is no snapshot, nothing is remembered, or the optimizer calls the loss by itself. Each is made
-        once.
+        None where there is no snapshot, nothing is remembered, or the optimizer calls the loss as often as it likes.
+        Each is made once.
         """
         start = start or self.start
         updates = self.remembered(start, count) if start is not None and self.loss is not None else ()
-        if start is None or not updates or any(each.closure for each in updates):
+        if start is None or not updates or not all(each.plain for each in updates) or _needs_closure(start):
             return None
         key = (change.name, start.step, len(updates))
         if key not in self._replays:
@@ -240,6 +229,12 @@ class Lab:
         told = self.history.losses[start.step : start.step + len(same.losses)]
         calm = HUGE * max(abs(told[0]), 1e-12) if told else 0.0
         return all(_close(a, b) or abs(b) > calm for a, b in zip(same.losses, told, strict=True))
+
+
+def _needs_closure(twin: Twin) -> bool:
+    """Return whether an optimizer cannot step without a function that computes the loss, as LBFGS cannot."""
+    wanted = inspect.signature(twin.optimizer.step).parameters.get("closure")
+    return wanted is not None and wanted.default is inspect.Parameter.empty
 
 
 def _close(a: float, b: float) -> bool:

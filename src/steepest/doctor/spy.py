@@ -127,3 +127,22 @@ def shares_of(value: Tensor, calls: list[Call]) -> list[float] | None:
     factors = [float(each) for each in found if each is not None]
     total = sum(factor * float(part.detach()) for factor, part in zip(factors, parts, strict=True))
     return factors if abs(total - float(value.detach())) <= 1e-4 * abs(total) + 1e-9 else None
+
+
+def ends_of(seen: list[tuple[Tensor, Seen]]) -> tuple[float | None, float]:
+    """Return the losses of the best constants and of the best predictions, for a criterion or a sum of several.
+
+    seen: the loss of each of several batches, and what was called for it. None, and 0, where they are not known.
+    """
+    count = len(seen[0][1].criteria) if seen else 0
+    if not count or any(len(each.criteria) != count for _, each in seen):
+        return None, 0.0
+    columns = list(zip(*(each.criteria for _, each in seen), strict=True))
+    factors = [1.0] if count == 1 else shares_of(seen[0][0], seen[0][1].criteria)
+    constants = [constant_loss(list(each)) for each in columns]
+    known = [each for each in constants if each is not None]
+    if factors is None or len(known) < count:
+        return None, 0.0
+    low = [floor_loss(list(each)) for each in columns]
+    best, right = (sum(a * b for a, b in zip(factors, each, strict=True)) for each in (known, low))
+    return best, right
