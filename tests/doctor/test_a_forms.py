@@ -2,30 +2,13 @@
 
 import pytest
 import torch
+from forms import Forms
 from torch import nn
 from torch.nn import functional as F
 
-from steepest.doctor.demo import Demo, demonstrate, entropy
+from steepest.doctor.demo import demonstrate, entropy, train
 
-FORMS = []
-
-
-def form(number):
-    """Collect a program, and the cause it is to be found to have."""
-
-    def collect(program):
-        FORMS.append(pytest.param(number, program, id=f"{number}-{program.__name__}"))
-        return program
-
-    return collect
-
-
-def fit(run: Demo, model, optimizer, loss, batches):
-    """Train as anyone would."""
-    for batch in run.watch(model, optimizer, loss)(batches):
-        optimizer.zero_grad()
-        loss(model, batch).backward()
-        optimizer.step()
+form = Forms()
 
 
 @form("A01")
@@ -73,7 +56,7 @@ def head_outside_of_the_list(run):
             return self.heads["classes"](self.begin(x).relu())
 
     model = Net()
-    fit(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), entropy, run.batches(run.classes(), 2))
+    train(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), entropy, run.batches(run.classes(), 2))
 
 
 @form("A05")
@@ -82,7 +65,7 @@ def weight_set_anew(run):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for layer in (model[0], model[2], model[4]):
         layer.weight = nn.Parameter(layer.weight.detach() * 1.1)
-    fit(run, model, optimizer, entropy, run.batches(run.classes(), 2))
+    train(run, model, optimizer, entropy, run.batches(run.classes(), 2))
 
 
 @form("A06")
@@ -94,7 +77,7 @@ def begun_without_gradients(run):
             hidden = model[:4](batch[0])
         return F.cross_entropy(model[4:](hidden), batch[1])
 
-    fit(run, model, torch.optim.Adam(model.parameters(), lr=1e-3), loss, run.batches(run.classes(), 2))
+    train(run, model, torch.optim.Adam(model.parameters(), lr=1e-3), loss, run.batches(run.classes(), 2))
 
 
 @form("A07")
@@ -104,7 +87,7 @@ def the_sign_of_hidden_values(run):
     def loss(model, batch):
         return F.cross_entropy(model[2:](torch.sign(model[:1](batch[0]))), batch[1])
 
-    fit(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), loss, run.batches(run.classes(), 2))
+    train(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), loss, run.batches(run.classes(), 2))
 
 
 @form("A08")
@@ -115,7 +98,7 @@ def squashed_by_hand(run):
         scores = model(batch[0]).exp()
         return F.cross_entropy(scores / scores.sum(1, keepdim=True), batch[1])
 
-    fit(run, model, torch.optim.SGD(model.parameters(), lr=0.1), loss, run.batches(run.classes(), 2))
+    train(run, model, torch.optim.SGD(model.parameters(), lr=0.1), loss, run.batches(run.classes(), 2))
 
 
 @form("A09")
@@ -125,7 +108,7 @@ def the_score_of_the_right_class(run):
     def loss(model, batch):
         return -model(batch[0]).gather(1, batch[1][:, None]).mean()
 
-    fit(run, model, torch.optim.SGD(model.parameters(), lr=0.1), loss, run.batches(run.classes(), 2))
+    train(run, model, torch.optim.SGD(model.parameters(), lr=0.1), loss, run.batches(run.classes(), 2))
 
 
 @form("A10")
@@ -136,7 +119,7 @@ def summed_by_hand(run):
         return (model(batch["x"]) - batch["y"]).square().sum()
 
     batches = ({"x": x, "y": y} for x, y in run.batches(run.numbers(), 4))
-    fit(run, model, torch.optim.SGD(model.parameters(), lr=0.1), loss, batches)
+    train(run, model, torch.optim.SGD(model.parameters(), lr=0.1), loss, batches)
 
 
 @form("A11")
@@ -146,7 +129,7 @@ def by_torchs_loss(run):
     def loss(model, batch):
         return F.smooth_l1_loss(model(batch[0]).squeeze(1), batch[1])
 
-    fit(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), loss, run.batches(run.numbers(), 2))
+    train(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), loss, run.batches(run.numbers(), 2))
 
 
 @form("A12")
@@ -163,7 +146,7 @@ def pieces_of_a_batch(run):
 @form("A14")
 def negative_criterion_in_the_loss(run):
     model = run.network()
-    fit(
+    train(
         run, model, torch.optim.Adam(model.parameters(), lr=1e-2), lambda model, batch: -entropy(model, batch),
         run.batches(run.classes(), 2),
     )  # fmt: skip
@@ -195,7 +178,7 @@ def multiplied_by_a_mask_of_zeros(run):
             return self.net(x * self.get_buffer("mask"))
 
     model = Net()
-    fit(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), entropy, run.batches(run.classes(), 2))
+    train(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), entropy, run.batches(run.classes(), 2))
 
 
 @form("A19")
@@ -209,7 +192,7 @@ def attention_over_the_batch(run):
             return self.net(self.mix(x[:, None], x[:, None], x[:, None])[0][:, 0])
 
     model = Net()
-    fit(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), entropy, run.batches(run.classes(), 2))
+    train(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), entropy, run.batches(run.classes(), 2))
 
 
 @form("A21")
@@ -231,7 +214,7 @@ def statistics_left_behind(run):
     trained, model = model, nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 3))
     model.load_state_dict(dict(trained.named_parameters()), strict=False)
     model[0].bias.data += 3.0
-    fit(run, model, torch.optim.SGD(model.parameters(), lr=1e-3), entropy, run.batches(run.classes(), 1))
+    train(run, model, torch.optim.SGD(model.parameters(), lr=1e-3), entropy, run.batches(run.classes(), 1))
 
 
 def fresh_steps(model, run, epochs):
@@ -247,7 +230,7 @@ def fresh_steps(model, run, epochs):
         yield step
 
 
-@pytest.mark.parametrize(("number", "program"), FORMS)
+@pytest.mark.parametrize(("number", "program"), form)
 @pytest.mark.filterwarnings("ignore")
 def test_a_form_of_a_fault_is_named_first(number, program):
     found, errors = demonstrate(program)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from steepest.doctor.demo import demonstrate, entropy, squares
+from steepest.doctor.demo import demonstrate, entropy, squares, train
 
 PROGRAMS = []
 
@@ -16,14 +16,6 @@ def healthy(program):
     """Collect a program."""
     PROGRAMS.append(pytest.param(program, id=program.__name__))
     return program
-
-
-def fit(run, model, optimizer, loss, batches):
-    """Train as anyone would."""
-    for batch in run.watch(model, optimizer, loss)(batches):
-        optimizer.zero_grad()
-        loss(model, batch).backward()
-        optimizer.step()
 
 
 @healthy
@@ -82,7 +74,7 @@ def trained_base_and_new_head(run):
         entropy(model, batch).backward()
         optimizer.step()
     model[4] = nn.Linear(32, 3)
-    fit(run, model, torch.optim.Adam(model[4].parameters(), lr=1e-2), entropy, run.batches(run.classes(), 4))
+    train(run, model, torch.optim.Adam(model[4].parameters(), lr=1e-2), entropy, run.batches(run.classes(), 4))
 
 
 @healthy
@@ -125,7 +117,7 @@ def gradients_turned_for_an_adversary(run):
         known = F.cross_entropy(model["head"](hidden), batch[1])
         return known + 0.1 * F.cross_entropy(model["other"](Turned.apply(hidden)), domain)
 
-    fit(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), loss, run.batches(run.classes(), 4))
+    train(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), loss, run.batches(run.classes(), 4))
 
 
 @healthy
@@ -144,7 +136,7 @@ def straight_through(run):
     def loss(model, batch):
         return F.cross_entropy(model[2:](Signs.apply(model[:1](batch[0]))), batch[1])
 
-    fit(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), loss, run.batches(run.classes(), 4))
+    train(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), loss, run.batches(run.classes(), 4))
 
 
 @healthy
@@ -162,7 +154,7 @@ def adapters(run):
     model = run.network()
     model[0], model[2] = Adapted(model[0]), Adapted(model[2])
     trained = [each for each in model.parameters() if each.requires_grad]
-    fit(run, model, torch.optim.Adam(trained, lr=1e-2), entropy, run.batches(run.classes(), 4))
+    train(run, model, torch.optim.Adam(trained, lr=1e-2), entropy, run.batches(run.classes(), 4))
 
 
 @healthy
@@ -238,7 +230,7 @@ def pairs_that_are_meant(run):
         order = (true[:, None] > true[None, :]).float()
         return (F.softplus(told[None, :] - told[:, None]) * order).sum() / order.sum()
 
-    fit(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), loss, run.batches(run.numbers(), 4))
+    train(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), loss, run.batches(run.numbers(), 4))
 
 
 @healthy
@@ -248,7 +240,9 @@ def summed_at_a_rate_that_suits(run):
     def loss(model, batch):
         return 32 * squares(model, batch)
 
-    fit(run, model, torch.optim.SGD(model.parameters(), lr=0.1 / 32, momentum=0.9), loss, run.batches(run.numbers(), 8))
+    train(
+        run, model, torch.optim.SGD(model.parameters(), lr=0.1 / 32, momentum=0.9), loss, run.batches(run.numbers(), 8)
+    )
 
 
 @healthy
@@ -261,13 +255,13 @@ def rewards_that_are_never_positive(run):
         reward = (action == batch[1]).float() - 1 - 0.1 * torch.rand(len(action))
         return -(told.log_prob(action) * (reward - reward.mean())).mean()
 
-    fit(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), loss, run.batches(run.classes(), 6))
+    train(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), loss, run.batches(run.classes(), 6))
 
 
 @healthy
 def the_whole_of_the_data_each_time(run):
     model = run.network()
-    fit(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), entropy, [run.classes()] * 60)
+    train(run, model, torch.optim.Adam(model.parameters(), lr=1e-2), entropy, [run.classes()] * 60)
 
 
 @healthy
@@ -278,7 +272,7 @@ def one_side_is_stopped(run):
         one, other = (model["net"](batch[0] + 0.1 * torch.randn_like(batch[0])) for _ in range(2))
         return -F.cosine_similarity(model["head"](one), other.detach()).mean() + F.mse_loss(one[:, :1], batch[1])
 
-    fit(run, model, torch.optim.Adam(model.parameters(), lr=3e-3), loss, run.batches(run.numbers(), 4))
+    train(run, model, torch.optim.Adam(model.parameters(), lr=3e-3), loss, run.batches(run.numbers(), 4))
 
 
 @healthy

@@ -4,30 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+from forms import Forms
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from steepest.doctor.demo import Demo, demonstrate, entropy, squares
+from steepest.doctor.demo import demonstrate, entropy, squares, train
 
-FORMS = []
-
-
-def form(number):
-    """Collect a program, and the cause it is to be found to have."""
-
-    def collect(program):
-        FORMS.append(pytest.param(number, program, id=f"{number}-{program.__name__}"))
-        return program
-
-    return collect
-
-
-def fit(run: Demo, model, optimizer, loss, batches):
-    """Train as anyone would."""
-    for batch in run.watch(model, optimizer, loss)(batches):
-        optimizer.zero_grad()
-        loss(model, batch).backward()
-        optimizer.step()
+form = Forms()
 
 
 def adam(model, lr=1e-2):
@@ -58,7 +41,7 @@ def a_derivative_of_a_function_with_options(run):
 
     model = run.network()
     model[1] = Applied()
-    fit(run, model, adam(model), entropy, run.batches(run.classes(), 2))
+    train(run, model, adam(model), entropy, run.batches(run.classes(), 2))
 
 
 @form("A07")
@@ -70,7 +53,7 @@ def one_of_two_losses_as_a_number(run):
         second = model["size"](hidden).square().mean()
         return F.cross_entropy(model["kind"](hidden), batch[1]) + (second.item() if run.faulty else second)
 
-    fit(run, model, adam(model), loss, run.batches(run.classes(), 2))
+    train(run, model, adam(model), loss, run.batches(run.classes(), 2))
 
 
 @form("A09")
@@ -84,7 +67,7 @@ def a_rate_that_may_be_negative(run):
         told = model(batch[0])
         return F.poisson_nll_loss(told if run.faulty else told.clamp(min=0.01), batch[1], log_input=False)
 
-    fit(run, model, adam(model), loss, run.batches((x, (3 + 2 * y).clamp(min=0).round()), 2))
+    train(run, model, adam(model), loss, run.batches((x, (3 + 2 * y).clamp(min=0).round()), 2))
 
 
 @form("A10")
@@ -95,7 +78,7 @@ def a_sum_over_all_that_is_halved(run):
         each = F.mse_loss(model(batch[0]), batch[1] * torch.ones(6), reduction="none")
         return each.sum() / 2 if run.faulty else each.mean()
 
-    fit(run, model, torch.optim.SGD(model.parameters(), lr=0.05), loss, run.batches(run.numbers(), 6))
+    train(run, model, torch.optim.SGD(model.parameters(), lr=0.05), loss, run.batches(run.numbers(), 6))
 
 
 class Recent(nn.Module):
@@ -114,7 +97,7 @@ class Recent(nn.Module):
 @form("A18")
 def the_state_before_anything_was_read(run):
     model = Recent(run.faulty)
-    fit(run, model, adam(model), entropy, run.batches(run.classes(), 2))
+    train(run, model, adam(model), entropy, run.batches(run.classes(), 2))
 
 
 class Fields(nn.Module):
@@ -140,7 +123,7 @@ def a_field_that_is_read_and_dropped(run):
     def loss(model, batch):
         return F.cross_entropy(model(*batch[:2]), batch[2])
 
-    fit(run, model, adam(model), loss, 2 * data)
+    train(run, model, adam(model), loss, 2 * data)
 
 
 class Filling(nn.Module):
@@ -167,7 +150,7 @@ def holes_that_see_holes(run):
         return F.cross_entropy(model(batch[0]).flatten(0, 1), batch[1].flatten())
 
     rows = (text.masked_fill(hole, 7), text.masked_fill(~hole, -100))
-    fit(run, model, adam(model), loss, run.batches(rows, 2))
+    train(run, model, adam(model), loss, run.batches(rows, 2))
 
 
 @form("A11")
@@ -182,7 +165,7 @@ def times_in_a_column_under_an_exponential(run):
         return (time * log.exp() - batch[2] * log).mean()
 
     rows = list(zip(x.split(32), times.split(32), ends.split(32), strict=True))
-    fit(run, model, adam(model), loss, 2 * rows)
+    train(run, model, adam(model), loss, 2 * rows)
 
 
 def a_kernel_of_all_pairs(run):
@@ -197,7 +180,7 @@ def a_kernel_of_all_pairs(run):
         return near(made, made) - 2 * near(made, batch[1]) + near(batch[1], batch[1])
 
     data = (torch.randn(256, 1), 0.5 * torch.randn(256, 1) + 1)
-    fit(run, model, adam(model), loss, run.batches(data, 2))
+    train(run, model, adam(model), loss, run.batches(data, 2))
 
 
 class Filter(nn.Module):
@@ -222,7 +205,7 @@ def padded_on_both_sides_and_judged_late(run):
     def loss(model, batch):
         return F.mse_loss(model(batch[0][:, :-1])[:, 3:], batch[0][:, 4:])
 
-    fit(run, model, adam(model), loss, run.batches((waves, waves), 2))
+    train(run, model, adam(model), loss, run.batches((waves, waves), 2))
 
 
 class Speaker(nn.Module):
@@ -246,7 +229,7 @@ def what_is_to_be_said_is_not_shifted(run):
         before = batch[0] if run.faulty else F.pad(batch[0][:, :-1], (1, 0), value=7)
         return F.cross_entropy(model(before).flatten(0, 1), batch[0].flatten())
 
-    fit(run, model, adam(model), loss, run.batches((text, text), 2))
+    train(run, model, adam(model), loss, run.batches((text, text), 2))
 
 
 @form("A21")
@@ -255,7 +238,7 @@ def the_first_batch_of_a_new_iterator(run):
     rows = torch.utils.data.TensorDataset(*run.classes())
     loader = torch.utils.data.DataLoader(rows, 32)
     stream = iter([batch for _ in range(2) for batch in loader])
-    fit(run, model, adam(model), entropy, (next(iter(loader)) if run.faulty else next(stream) for _ in range(30)))
+    train(run, model, adam(model), entropy, (next(iter(loader)) if run.faulty else next(stream) for _ in range(30)))
 
 
 @form("A03")
@@ -355,14 +338,14 @@ def a_weight_is_written_over_and_no_number_is_left(run):
         optimizer.step()
 
 
-@pytest.mark.parametrize(("number", "program"), FORMS)
+@pytest.mark.parametrize(("number", "program"), form)
 def test_it_is_found(number, program):
     found, errors = demonstrate(program)
     assert [each.cause for each in found][:1] == [number]
     assert not errors
 
 
-@pytest.mark.parametrize("program", [each.values[1] for each in FORMS], ids=[each.id for each in FORMS])
+@pytest.mark.parametrize("program", [each.values[1] for each in form], ids=[each.id for each in form])
 def test_nothing_is_said_without_it(program):
     assert demonstrate(program, faulty=False) == ([], [])
 
@@ -375,7 +358,7 @@ def a_model_that_gives_back_what_it_is_given(run):
     def loss(model, batch):
         return F.cross_entropy(model(batch[0]).view(-1, 7), batch[0].flatten())
 
-    fit(run, model, adam(model), loss, run.batches((text, text), 2))
+    train(run, model, adam(model), loss, run.batches((text, text), 2))
 
 
 def a_reader_that_shifts_for_itself(run):
@@ -391,7 +374,7 @@ def a_reader_that_shifts_for_itself(run):
     def loss(model, batch):
         return F.cross_entropy(model(batch[0]).flatten(0, 1), batch[0].flatten())
 
-    fit(run, model, adam(model), loss, run.batches((text, text), 2))
+    train(run, model, adam(model), loss, run.batches((text, text), 2))
 
 
 @pytest.mark.parametrize(

@@ -98,10 +98,14 @@ class Doctor:
     def said(self) -> list[Said]:
         """Return the same as causes, each with the step at which it was said and what was found."""
         if not self._inside and self._looked != self.lab.now and not self._tap.open:
-            self._look(MARK)
+            self.look()
         ranked = self._ranked()
         ids = {cause.id for cause, _ in ranked}
         return [*ranked, *((cause, each) for cause, each in self._second if cause.id not in ids)]
+
+    def look(self) -> None:
+        """Look at what has come of the training so far."""
+        self._look(MARK)
 
     def close(self) -> None:
         """Stop watching; what was found stays."""
@@ -115,7 +119,7 @@ class Doctor:
                 self._take_snapshot()
             if self._due and self._tap.batches >= self._due[0]:
                 self._due = [each for each in self._due if each > self._tap.batches] or [2 * self._due[-1]]
-                self._look(MARK)
+                self.look()
         if self._tap.unstepped > 2 and (self._tap.unstepped in (3, 4) or self._tap.unstepped % 8 == 0):
             self._look(IDLE)
         self._tap.batch(*parts(batch, self._form or WHOLE))

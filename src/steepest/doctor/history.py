@@ -2,8 +2,8 @@
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -141,6 +141,12 @@ class History:
                 break
             found.append(kept[step])
         return found
+
+
+def apart(updates: Iterable[Update]) -> list[Update]:
+    """Return an update for each batch, where several batches had one together, or the same one had several."""
+    kept = {id(each.of): (each, update) for update in updates for each in update.backwards}
+    return [replace(update, backwards=[each], clips=[], left={}) for each, update in kept.values()]
 
 
 def size_of(value: Any) -> int:

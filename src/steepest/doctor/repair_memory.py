@@ -50,7 +50,7 @@ class Attendant(Doctor):
     def missed(self, loss: float) -> None:
         """Take in a step that was not made: its loss, or its gradient, is not finite; look for why."""
         tap, of = self._tap, self._tap.current
-        tap._window, tap.unstepped = [], 0
+        tap.forget_backward()
         if of is None or math.isfinite(loss) or self.lab.event is not None or self._heard >= HEARD:
             return
         self.has_missed, self._heard, self._before = True, self._heard + 1, dict(self._found)

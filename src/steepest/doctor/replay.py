@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from statistics import median
@@ -76,11 +76,16 @@ def replay(start: Twin, updates: Sequence[Update], loss: Any, way: Way, change: 
     """Make the updates again on a copy of a snapshot, at the rates they had, until a loss is not finite."""
     twin = start.copy()
     change.prepare(twin)
+    return make(twin, updates, loss, way, change)
+
+
+def make(twin: Twin, updates: Iterable[Update], loss: Any, way: Way, change: Change) -> Replayed:
+    """Make the updates on a copy itself, which is prepared."""
     if change.clip is not None:
         way = replace(way, clip=change.clip)
     losses: list[float] = []
     for made, update in enumerate(updates):
-        set_groups(twin, update, change, change.rate(made) if callable(change.rate) else change.rate)
+        _set(twin, update, change, change.rate(made) if callable(change.rate) else change.rate)
         change.before(twin, made)
         losses.append(_step(twin, update, loss, change, way))
         twin.step += 1
@@ -89,8 +94,7 @@ def replay(start: Twin, updates: Sequence[Update], loss: Any, way: Way, change: 
     return Replayed(change, losses, twin)
 
 
-def set_groups(twin: Twin, update: Update, change: Change, rate: float) -> None:
-    """Give the groups of a copy the settings of an update, but for what is changed; rate: a factor."""
+def _set(twin: Twin, update: Update, change: Change, rate: float) -> None:
     for group, recorded in zip(twin.optimizer.param_groups, update.settings, strict=False):
         group.update(recorded)
         group["lr"] = recorded["lr"] * rate

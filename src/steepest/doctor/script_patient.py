@@ -11,7 +11,6 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from steepest.doctor.cause import MARK
 from steepest.doctor.doctor import watch
 from steepest.doctor.history import Pass, Update
 from steepest.doctor.script_loss import Leaves, Recipe
@@ -72,7 +71,7 @@ class Patient:
             self.leave()
             self._flow, self._round, self._over = self.doctor(self._feed()), at, False
         next(self._flow)
-        self.tap._given.clear()  # what was given before is not looked through: a backward pass is of the batch at hand
+        self.tap.forget_given()
         self.lab.source = None if at is None else at.loader
         self._stepped, self._used = self.tap.stepped, False
 
@@ -120,7 +119,7 @@ class Patient:
         with self._alone():
             try:
                 if self.tap.open:  # nobody will use these gradients any more
-                    self.doctor._look(MARK)
+                    self.doctor.look()
                 return self.doctor.findings
             finally:
                 self.doctor.close()

@@ -90,6 +90,14 @@ class Tap:
         _taps.discard(self)
         _leave(self._handles)
 
+    def forget_backward(self) -> None:
+        """Hear that no step comes of the backward passes since the last one."""
+        self._window, self.unstepped = [], 0
+
+    def forget_given(self) -> None:
+        """Hear that the model is called with the newest batch only, and none that was given out before."""
+        self._given = self._given[-1:]
+
     def clip(self, most: float, length: Tensor) -> None:
         """Hear that gradients are clipped."""
         self._clips = [*self._clips[-9:], (most, length)]

@@ -62,7 +62,11 @@ def ask(model: nn.Module, loss: Any, of: Pass, batch: Any = None) -> Tensor:
     """
     restore_random_state(of.random)
     with autocast(model, of.autocast):
-        value = loss(model, of.batch if batch is None else batch)
+        return scalar(loss(model, of.batch if batch is None else batch))
+
+
+def scalar(value: Any) -> Tensor:
+    """Return the number that a loss function has returned, alone or with others by name."""
     if isinstance(value, dict):
         value = value["loss"]
     if not isinstance(value, Tensor) or value.numel() != 1:

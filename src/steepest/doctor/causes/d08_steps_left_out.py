@@ -6,7 +6,7 @@ import torch
 
 from steepest.doctor.cause import EXACT, Found, cause
 from steepest.doctor.demo import Demo, entropy
-from steepest.doctor.history import Update
+from steepest.doctor.history import apart
 from steepest.doctor.lab import FORK, Lab
 from steepest.doctor.replay import Change, replay
 
@@ -31,8 +31,8 @@ def steps_left_out(lab: Lab) -> Found | None:
     left_out = grammar.skipped + grammar.lost
     if left_out < FEW or left_out < SHARE * (left_out + lab.now) or len(grammar.gaps) < KINDS or lab.loss is None:
         return None
-    updates = _each(lab)
-    if lab.start is None or lab.scale is None or not updates:
+    updates = apart(lab.history.first)[:FORK]
+    if lab.start is None or lab.scale is None or not all(math.isfinite(each.loss) for each in updates):
         return None
     every = replay(lab.start, updates, lab.loss, lab.way, Change("a step for each batch"))
     gained = lab.late() - every.late()
@@ -44,14 +44,6 @@ def steps_left_out(lab: Lab) -> Found | None:
     )
     evidence = {"left out": left_out, "made": lab.now, "loss as it was": lab.late(), "loss with them": every.late()}
     return Found(summary, evidence, proven=True, where=grammar.places.get("backward", ""))
-
-
-def _each(lab: Lab) -> list[Update]:
-    """Return an update for each of the first batches, whose losses have to be finite."""
-    pairs = [(backward, update) for update in lab.history.first for backward in update.backwards][:FORK]
-    if not all(math.isfinite(backward.value) for backward, _ in pairs):
-        return []
-    return [Update(update.step, [backward], update.settings) for backward, update in pairs]
 
 
 def demo(run: Demo) -> None:

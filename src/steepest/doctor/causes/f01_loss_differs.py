@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -12,6 +13,9 @@ from steepest.doctor.lab import Lab
 
 TIMES, NEAR, STEADY = 3, 0.25, 2e-3
 """Of so many comparisons: losses differ by a larger part each time, to one side, by a factor that does not stay."""
+
+SAME_NUMBER = 1e-6
+"""Part by which a loss may differ from itself."""
 
 FIX = "Give st.watch the loss(model, batch) that the loop calls, with all of its terms; or none."
 
@@ -47,13 +51,9 @@ def _differ(some: Sequence[Fresh]) -> bool:
 def _repeats(lab: Lab) -> bool:
     """Return whether loss= gives the same of a batch when other random numbers are drawn."""
     of, model = lab.passes(1)[0], lab.twin()
-    before = {**of.random}
-    first = float(lab.ask(model, of).detach())
-    of.random["torch"] = torch.Generator().manual_seed(1).get_state()
-    try:
-        return abs(float(lab.ask(model, of).detach()) - first) <= 1e-6 * abs(first)
-    finally:
-        of.random.update(before)
+    other = replace(of, random={**of.random, "torch": torch.Generator().manual_seed(1).get_state()})
+    first, second = (float(lab.ask(model, each).detach()) for each in (of, other))
+    return abs(second - first) <= SAME_NUMBER * abs(first)
 
 
 def demo(run: Demo) -> None:
