@@ -18,7 +18,10 @@ TWICE = 2.0
 """So much as far as the whole run it has to get."""
 
 CRAWLS = 0.2
-"""What a run has gained at the most that is shorter than a replay may be: one that has gained more has only begun."""
+"""What a run has gained at the most of what there is to gain, where that is known, or where it has only begun."""
+
+YOUNG = 100.0
+"""So many times the rate it takes in a run that is shorter than a replay may be: one that needs ten may have begun."""
 
 RISING = 1.5
 """A rate that has risen by so much over the second half of the run is in a warm-up."""
@@ -28,10 +31,11 @@ def faster(lab: Lab) -> tuple[float, dict[str, float]] | None:
     """Return the factor of the rate that gets furthest, with the numbers; None where none gets far beyond the run."""
     if lab.event is not None or knows(lab) or lab.scale is None:
         return None
-    if lab.now < FORK and lab.gain > CRAWLS:
+    if lab.gain > CRAWLS and (lab.constant is not None or lab.now < FORK):
         return None
+    factors = [factor for factor in FACTORS if factor >= YOUNG or lab.now >= FORK]
     beyond = max(BY, (TWICE - 1) * lab.gain)
-    found = [(factor, better(lab, Change(f"rate x {factor:g}", rate=factor), BY, beyond)) for factor in FACTORS]
+    found = [(factor, better(lab, Change(f"rate x {factor:g}", rate=factor), BY, beyond)) for factor in factors]
     healed = [(factor, each) for factor, each in found if each is not None]
     if not healed or better(lab, Change("a tenth of the rate", rate=0.1), 0.0) is not None:
         return None
